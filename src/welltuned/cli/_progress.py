@@ -1,0 +1,199 @@
+"""What a running study shows: a bar on a terminal, otherwise a line with the time of day now and then."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Protocol, TextIO
+
+from welltuned.analysis.wording import count_text, plural
+from welltuned.cli._text import duration
+from welltuned.records import Event, ExamJob, JobEnd, JobLost, Outcome, Progress, Status, Survey, TrainJob
+from welltuned.study import Note, Notice, Planned, Started
+
+PLAIN_SECONDS = 15.0  # between two plain lines of progress
+
+
+class Screen(Protocol):
+    """Where lines and the state of affairs are shown."""
+
+    def line(self, text: str) -> None:
+        """Show a line that stays."""
+        ...
+
+    def state(self, state: "State") -> None:
+        """Show how far the study is."""
+        ...
+
+    def close(self) -> None:
+        """Stop showing."""
+        ...
+
+
+@dataclass
+class State:
+    """How far a study is. Work is counted in trials: in most studies they train on equally many rows."""
+
+    num_trials: int = 0
+    num_ended: int = 0
+    num_diverged: int = 0
+    job_trials: int = 0  # of the running pack
+    job_fraction: float = 0.0
+    tokens_per_second: float = 0.0
+    note: str = ""
+    began_seconds: float = 0.0
+    began_share: float = 0.0
+
+    def share(self) -> float:
+        """Return the share of the study's trials that are trained, those that are under way in part."""
+        if not self.num_trials:
+            return 0.0
+        return min(1.0, (self.num_ended + self.job_trials * self.job_fraction) / self.num_trials)
+
+    def left_seconds(self, now: float) -> float | None:
+        """Return the time that is left if it goes on like this; None before anything can be said."""
+        gained, left = self.share() - self.began_share, 1 - self.share()
+        return (now - self.began_seconds) / gained * left if gained > 0.005 and left > 0 else None
+
+    def text(self, now: float) -> str:
+        """Say it in one line."""
+        parts = [f"{self.num_ended}/{self.num_trials} trials"]
+        if self.num_diverged:
+            parts.append(f"{self.num_diverged} diverged")
+        if self.tokens_per_second:
+            parts.append(f"{count_text(self.tokens_per_second)} tokens/s")
+        left = self.left_seconds(now)
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        doing = self.note if self.job_trials else f"{self.note} {100 * self.job_fraction:.0f} %"
+        return ", ".join(parts) + (f" ({doing})" if self.note else "")
+
+
+class Observer:
+    """Listens to a study and tells a screen; used as a context manager."""
+
+    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
+        self._screen = screen
+        self._clock = clock
+        self._state = State(began_seconds=clock())
+
+    def __enter__(self) -> "Observer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.close()
+
+    def __call__(self, event: Event | Notice) -> None:
+        """Take notice of one event."""
+        match event:
+            case Note():
+                self._screen.line(event.text)
+            case Survey():
+                self._screen.line(f"looked at the base and its data: {plural(len(event.sites), 'site')}")
+            case Planned():
+                self._planned(event)
+            case Started():
+                self._started(event)
+            case Progress():
+                self._state.job_fraction = event.fraction
+                self._state.tokens_per_second, self._state.note = event.tokens_per_second, event.note
+            case Outcome():
+                self._state.num_diverged += event.status is Status.DIVERGED
+                self._state.num_ended += 1
+                self._state.job_trials = max(0, self._state.job_trials - 1)
+            case JobEnd() | JobLost():
+                self._ended()
+            case _:
+                return
+        self._screen.state(self._state)
+
+    def _planned(self, event: Planned) -> None:
+        plan, counts = event.plan, event.counts
+        num_select = sum(len(arm.configs) for arm in plan.arms)
+        cells = {tuple(getattr(config, name) for name in plan.cell) for arm in plan.arms for config in arm.configs}
+        num_confirm = len(cells) * plan.spec.search.fresh_seeds
+        self._state.num_trials = num_select + num_confirm
+        self._state.num_ended = counts.num_trials - counts.num_open
+        self._state.num_diverged = counts.num_diverged
+        self._state.began_share, self._state.began_seconds = self._state.share(), self._clock()
+        reruns = f" and {plural(num_confirm, 'rerun')} on fresh seeds" if num_confirm else ""
+        self._screen.line(f"{plan.spec.name}: {plural(num_select, 'trial')}{reruns}")
+        if self._state.num_ended:
+            self._screen.line(f"going on: {plural(self._state.num_ended, 'trial')} are done already")
+
+    def _started(self, event: Started) -> None:
+        job = event.job
+        self._state.num_ended = event.counts.num_trials - event.counts.num_open
+        self._state.job_fraction, self._state.note = 0.0, ""
+        self._state.job_trials = len(job.trials) if isinstance(job, TrainJob) else 0
+        if isinstance(job, TrainJob):
+            going_on = ", from its last checkpoint" if job.resume else ""
+            self._screen.line(f"training {plural(len(job.trials), 'trial')} together{going_on}")
+        elif isinstance(job, ExamJob):
+            self._screen.line(f"grading {plural(len(job.trials), 'adapter')} on the {job.split} split")
+
+    def _ended(self) -> None:
+        self._state.job_trials, self._state.job_fraction = 0, 0.0
+        self._state.tokens_per_second, self._state.note = 0.0, ""
+
+
+class PlainScreen:
+    """Lines with the time of day, for a log."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self._stream, self._clock, self._wall = stream, clock, wall
+        self._last_seconds = clock()
+
+    def line(self, text: str) -> None:
+        """Print a line now."""
+        print(f"{self._wall():%H:%M:%S} {text}", file=self._stream, flush=True)
+
+    def state(self, state: State) -> None:
+        """Print the state, unless it was printed a moment ago."""
+        now = self._clock()
+        if now - self._last_seconds >= PLAIN_SECONDS:
+            self._last_seconds = now
+            self.line(state.text(now))
+
+    def close(self) -> None:
+        """Leave the lines as they are."""
+
+
+class LiveScreen:
+    """A bar that is redrawn in place, for a terminal."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._clock = clock
+        columns = (BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task("starting", total=1.0)
+        self._progress.start()
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def state(self, state: State) -> None:
+        """Redraw the bar."""
+        self._progress.update(self._task, completed=state.share(), description=state.text(self._clock()))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+def observer() -> Observer:
+    """Return the observer that suits where stderr goes."""
+    return Observer(LiveScreen() if sys.stderr.isatty() else PlainScreen(sys.stderr))

@@ -1,0 +1,41 @@
+"""`welltuned doctor`: does packed training equal training alone here, how fast is it, how much memory is free."""
+
+import dataclasses
+
+import typer
+
+from welltuned.cli._options import Json, Threads
+
+# Any study will do: the probe replaces everything but the settings that have defaults.
+PROBE = """
+name = "doctor"
+[model]
+base = "abacus-small"
+[task]
+task = "abacus"
+num_train = 64
+[train]
+learning_rate = 1e-2
+batch_size = 4
+"""
+
+
+def command(threads: Threads = None, as_json: Json = False) -> None:
+    """Check this machine: packed equals alone, speed, memory. Exits 1 where something is not as it should be."""
+    import torch
+
+    from welltuned.cli._text import print_json, table
+    from welltuned.evaluate import doctor
+    from welltuned.plan import expand
+    from welltuned.spec import Spec
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checks = doctor.check(expand(Spec.parse(PROBE))[0])
+    if as_json:
+        print_json([dataclasses.asdict(check) for check in checks])
+    else:
+        rows = [("ok" if check.ok else "WRONG", check.name, check.measured, check.expected) for check in checks]
+        print(table(("", "check", "measured", "expected"), rows))
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)

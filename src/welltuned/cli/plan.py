@@ -1,0 +1,107 @@
+"""`welltuned plan`: every setting, the trials, and what they will cost; trains nothing."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from welltuned.analysis.wording import DASH
+from welltuned.cli._options import Device, Folder, Json, Memory, StudyFile, Threads, parse_bytes
+from welltuned.cli._text import duration, print_json, size, table
+
+if TYPE_CHECKING:
+    from welltuned.plan import ArmRow, Cost, Plan, Summary
+
+
+def command(
+    file: StudyFile,
+    folder: Folder = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    memory: Memory = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a study would do and cost; trains nothing."""
+    from welltuned import study as studies
+    from welltuned.plan import summary
+    from welltuned.spec import Spec
+
+    spec = Spec.load(file)
+    options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
+    plan = studies.preview(spec, options)
+    memory_bytes = options.new_memory_bytes()
+    shown = summary(plan, memory_bytes, _measured_rate(folder or Path("runs") / spec.name))
+    if as_json:
+        _print_json(plan, shown, memory_bytes)
+    else:
+        print(plan_text(plan, shown, memory_bytes))
+
+
+def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:
+    """Return the plan as the screen shows it."""
+    settings = [(f"{row.section}.{row.field}".lstrip("."), row.value, row.source) for row in summary.settings]
+    lines = [
+        f"study {plan.spec.name}, {plan.spec.hash()}",
+        "",
+        table(("setting", "value", "from"), settings),
+        "",
+        table(
+            ("arm", "axes", "trials", "cells", "reruns", "tokens", "trainable", "multiplier"),
+            [_arm(row) for row in summary.arms],
+        ),
+        "",
+        *_cost(summary.cost, memory_bytes),
+    ]
+    lines += ["", *(f"note: {note}" for note in summary.notes)] if summary.notes else []
+    return "\n".join(lines)
+
+
+def _arm(row: "ArmRow") -> tuple[str, ...]:
+    low, high = row.num_trainable
+    return (
+        row.name,
+        " x ".join(f"{field} ({num})" for field, num in row.axes) or DASH,
+        f"{row.num_select:,}",
+        str(row.num_cells),
+        str(row.num_confirm),
+        f"{row.num_tokens:,}",
+        f"{low:,}" if low == high else f"{low:,} to {high:,}",
+        ", ".join(f"{scaling:g}" for scaling in row.scalings),
+    )
+
+
+def _cost(cost: "Cost", memory_bytes: int) -> list[str]:
+
+    terms = ", ".join(f"{name} {size(value)}" for name, value in cost.memory.terms().items() if value)
+    needed, given = size(cost.memory.total_bytes), size(memory_bytes)
+    return [
+        f"in all: {cost.num_trials:,} trials with reruns, {cost.num_tokens:,} training tokens, {cost.flops:.2g} FLOPs",
+        f"packs:  {cost.num_packs} to select, at most {cost.largest_pack} trials train together",
+        f"time:   about {duration(cost.seconds)} ({cost.seconds_from})",
+        f"memory: about {needed} of {given} ({terms})",
+    ]
+
+
+def _measured_rate(folder: Path) -> float | None:
+    """Return the training speed of this study's own finished trials, where there are some."""
+    from welltuned.store.store import DATABASE
+    from welltuned.study import Study
+
+    if not (folder / DATABASE).is_file():
+        return None
+    timed = [result for result in Study(folder).results() if result.seconds > 0]
+    return sum(result.num_tokens for result in timed) / sum(result.seconds for result in timed) if timed else None
+
+
+def _print_json(plan: "Plan", summary: "Summary", memory_bytes: int) -> None:
+    cost = dataclasses.asdict(summary.cost) | {"memory_bytes": summary.cost.memory.total_bytes}
+    print_json(
+        {
+            "name": plan.spec.name,
+            "spec_hash": plan.spec.hash(),
+            "settings": [dataclasses.asdict(row) for row in summary.settings],
+            "arms": [dataclasses.asdict(row) for row in summary.arms],
+            "cost": cost,
+            "available_memory_bytes": memory_bytes,
+            "notes": list(summary.notes),
+        }
+    )

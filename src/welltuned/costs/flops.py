@@ -1,0 +1,73 @@
+"""Floating-point operations of training and validating one configuration; what `plan` estimates times from.
+
+Per token and weight, a forward pass is 2 operations, the gradient of the activations 2, the gradient of the weights 2
+(Kaplan et al. 2020, arXiv 2001.08361, section 2.1). A frozen weight has no gradient of its own, so LoRA takes 4 per
+base weight and 6 per adapter weight; full fine-tuning 6 for the weights it adapts. The head acts at targets only.
+Attention scores are left out (they grow with rows longer than a few hundred tokens), and so is the optimizer.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from welltuned import plugins
+from welltuned.records import Config, Site, Survey
+
+FORWARD, FROZEN, TRAINED = 2, 4, 6  # operations per token and weight, Kaplan et al. 2020
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one trial takes: its length in optimizer steps, samples and real tokens, and its operations."""
+
+    num_steps: int
+    num_samples: int
+    num_tokens: float
+    train_flops: float
+    validation_flops: float
+
+
+def num_steps(config: Config) -> int:
+    """Return the optimizer steps of a trial; the last, partial batch of an epoch is a step of its own."""
+    per_epoch = -(-config.num_train // config.batch_size)
+    return config.max_steps if config.max_steps is not None else per_epoch * config.num_train_epochs
+
+
+def num_samples(config: Config) -> int:
+    """Return the training rows that a trial sees, repetitions counted."""
+    if config.max_steps is None:
+        return config.num_train * config.num_train_epochs
+    per_epoch = -(-config.num_train // config.batch_size)
+    epochs, rest = divmod(config.max_steps, per_epoch)
+    return epochs * config.num_train + min(rest * config.batch_size, config.num_train)
+
+
+def num_trainable(config: Config, survey: Survey) -> int:
+    """Count the numbers that a trial trains, over all sites."""
+    return _num_trainable(config.method, config.rank, survey.sites)
+
+
+@functools.cache
+def _num_trainable(method: str, rank: int, sites: tuple[Site, ...]) -> int:
+    count: Callable[[int, int, int], int] = plugins.load("methods", method).num_trainable
+    return sum(count(site.num_out, site.num_in, min(rank, site.num_out, site.num_in)) for site in sites)
+
+
+@functools.cache
+def _uses_rank(method: str) -> bool:
+    return plugins.load("methods", method).uses_rank
+
+
+def work(config: Config, survey: Survey) -> Work:
+    """Return one trial's work on the surveyed base and data."""
+    samples = num_samples(config)
+    tokens = samples * survey.mean_tokens
+    targets = samples * survey.mean_target_tokens
+    trained = num_trainable(config, survey)
+    # Full fine-tuning counts 6 per weight, by convention; that our dW has a forward pass of its own is left out.
+    adapters = (TRAINED if _uses_rank(config.method) else TRAINED - FROZEN) * trained
+    train_flops = tokens * (FROZEN * survey.num_base_weights + adapters) + targets * FROZEN * survey.num_head_weights
+    rows = config.num_validation * (config.num_evaluations + 1)  # and once before the first step
+    forward = rows * survey.mean_tokens * FORWARD * (survey.num_base_weights + trained)
+    forward += rows * survey.mean_target_tokens * FORWARD * survey.num_head_weights
+    return Work(num_steps(config), samples, tokens, train_flops, forward)

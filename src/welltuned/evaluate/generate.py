@@ -1,0 +1,76 @@
+"""Packed greedy generation with a key-value cache: the same prompts for all trials of a pack, each with its own adapter.
+
+Prompts are left-padded and masked. A row that has produced the end token goes on receiving padding until all rows of its
+block are through, or `max_new_tokens` is reached.
+Shape letters: N trials, M prompts of a block, R = N x M rows, T tokens.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.state import PackState
+
+ROWS_PER_BLOCK = 1_024  # rows generated side by side; assumed, to be measured
+
+
+def greedy(
+    model: PackedModel, state: PackState, prompts: Sequence[np.ndarray], max_new_tokens: int, end_id: int, pad_id: int
+) -> list[list[list[int]]]:
+    """Return the generated token ids, without the end token, as result[trial][prompt]."""
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    width = max(1, ROWS_PER_BLOCK // state.num_trials)
+    result: list[list[list[int]]] = [[[] for _ in prompts] for _ in range(state.num_trials)]
+    for first in range(0, len(order), width):
+        block = order[first : first + width]
+        ids_RT, mask_RT = _left_padded([prompts[index] for index in block], pad_id, model.base.device)
+        repeats = (state.num_trials, 1)
+        with torch.no_grad(), model.bound(state):
+            new_RT = _block(model, ids_RT.repeat(repeats), mask_RT.repeat(repeats), max_new_tokens, end_id, pad_id)
+        for row, ids in enumerate(new_RT.tolist()):
+            trial, place = divmod(row, len(block))
+            result[trial][int(block[place])] = ids[: ids.index(end_id)] if end_id in ids else ids
+    return result
+
+
+def _left_padded(prompts: Sequence[np.ndarray], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = np.full((len(prompts), longest), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = prompt
+        mask[row, longest - len(prompt) :] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _block(
+    model: PackedModel, ids_RT: Tensor, mask_RT: Tensor, max_new_tokens: int, end_id: int, pad_id: int
+) -> Tensor:
+    """Generate for one block of rows, [R, new tokens]."""
+    network = model.base.model
+    cache = DynamicCache(config=network.config)
+    place_RT = (mask_RT.cumsum(1) - 1).clamp(min=0)
+    inputs, positions = ids_RT, place_RT
+    done_R = torch.zeros(len(ids_RT), dtype=torch.bool, device=ids_RT.device)
+    generated = []
+    for _ in range(max_new_tokens):
+        output = network(
+            input_ids=inputs,
+            attention_mask=mask_RT,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        next_R = output.logits[:, -1].argmax(-1).masked_fill(done_R, pad_id)
+        generated.append(next_R)
+        done_R |= next_R == end_id
+        if bool(done_R.all()):
+            break
+        inputs, positions = next_R[:, None], positions[:, -1:] + 1
+        mask_RT = torch.cat([mask_RT, mask_RT.new_ones(len(mask_RT), 1)], dim=1)
+    return torch.stack(generated, dim=1)

@@ -1,0 +1,33 @@
+"""Held-out loss of all trials of a pack at once, in nats for each target token.
+
+Shape letters: N trials, M rows of a trial, K target positions, trial-major.
+"""
+
+import numpy as np
+import torch
+
+from welltuned.objectives import causal_lm
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.state import PackState
+from welltuned.packing.batch import RowTable
+
+TOKENS_PER_PASS = 16_384  # padded tokens of one forward pass; assumed, to be measured
+
+
+def validation_nll(model: PackedModel, state: PackState | None, table: RowTable) -> list[float]:
+    """Return each trial's mean loss over all target tokens of the table's rows (one number for the bare base)."""
+    num_trials = 1 if state is None else state.num_trials
+    total_N = torch.zeros(num_trials, dtype=torch.float64, device=table.device)
+    order = np.argsort(-table.lengths, kind="stable")  # rows of equal length together: less padding
+    first = 0
+    while first < len(order):
+        width = max(1, TOKENS_PER_PASS // (num_trials * int(table.lengths[order[first]])))
+        rows = order[first : first + width]
+        first += len(rows)
+        block = table.block([rows] * num_trials, len(rows))
+        with torch.no_grad(), model.bound(state):
+            features = model.base.features(block.ids_RT)
+            chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
+            loss_K = causal_lm.losses(chosen_KF, model.base.head, block.targets_K, model.base.vocab_size)
+        total_N.index_add_(0, block.row_K // len(rows), loss_K.double())
+    return (total_N / int(table.num_targets.sum())).tolist()

@@ -1,0 +1,62 @@
+"""What this machine has to give: threads and memory."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from welltuned.errors import InputError, MachineError, problem
+
+SHARE = 0.8  # of what is free now, since other programs grow too; assumed
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+MEMORY_INFO = Path("/proc/meminfo")
+
+
+def num_threads() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if "sched_getaffinity" in vars(os) else os.cpu_count() or 1
+
+
+def memory_bytes(device: str) -> int:
+    """Return the memory to plan for on a device: most of what is free now."""
+    if device == "cpu":
+        return int(SHARE * min(_free_bytes(MEMORY_INFO), _control_group_bytes(CONTROL_GROUP)))
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not (index or "0").isdigit():
+        raise InputError(problem("--device", device, '"cpu" or "cuda:0"', "write --device cpu"))
+    return int(SHARE * _gpu_bytes(device, index or "0"))
+
+
+def _free_bytes(info: Path) -> int:
+    if not info.is_file():  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    lines = dict(line.split(":", 1) for line in info.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _control_group_bytes(folder: Path) -> float:
+    """Return what a container's limit leaves; infinity where there is none."""
+    limit, used = folder / "memory.max", folder / "memory.current"
+    if not limit.is_file() or not used.is_file() or limit.read_text().strip() == "max":
+        return float("inf")
+    stat = folder / "memory.stat"
+    cached = (
+        dict(line.split() for line in stat.read_text().splitlines()).get("inactive_file", "0")
+        if stat.is_file()
+        else "0"
+    )
+    return max(0, int(limit.read_text()) - int(used.read_text()) + int(cached))
+
+
+def _gpu_bytes(device: str, index: str) -> int:
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        raise MachineError(
+            problem("--device", device, "a machine with nvidia-smi", "use --device cpu, or give --memory")
+        )
+    query = [command, f"--id={index}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    if answer.returncode or not answer.stdout.strip().isdigit():
+        got = (answer.stdout + answer.stderr).strip()
+        raise MachineError(problem(f"--device {device}", got, "its free memory", "check nvidia-smi, or give --memory"))
+    return int(answer.stdout) * 2**20

@@ -1,0 +1,138 @@
+"""How every figure looks: colours that survive colour blindness, one for each method, and tooltips on points.
+
+A tooltip is written into the artist's SVG id, as "tip:" and the text; report/svg.py turns such ids into `<title>`.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from welltuned.analysis.wording import rate_text
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")  # Okabe and Ito 2008
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
+INK, SOFT, GRID = "#1f2328", "#6b7280", "#e5e7eb"
+WIDTH_INCHES = 8.2
+TIP = "tip:"
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that text has the same size everywhere
+    "font.size": 9,
+    "text.parse_math": False,  # names come from a user's file and may hold a dollar sign
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "welltuned",  # the same numbers give the same bytes
+    "pdf.fonttype": 42,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colour, marker and dash pattern of one series."""
+
+    colour: str
+    marker: str
+    dash: Any  # one of DASHES; the stubs want a literal
+
+
+def style() -> AbstractContextManager[None]:
+    """Return the context in which to draw and to write a figure."""
+    return matplotlib.rc_context(STYLE)
+
+
+def looks(series: Sequence[tuple[str, str]]) -> dict[str, Look]:
+    """Give each (method, label) a look: the colour and marker tell the method, the dashes tell its variants apart."""
+    methods = sorted({method for method, _ in series})
+    seen: dict[str, list[str]] = {method: [] for method in methods}
+    for method, name in series:
+        if name not in seen[method]:
+            seen[method].append(name)
+    given: dict[str, Look] = {}
+    for number, method in enumerate(methods):
+        for variant, name in enumerate(seen[method]):
+            index = number % len(COLOURS)
+            given[name] = Look(COLOURS[index], MARKERS[index], DASHES[(variant + number // len(COLOURS)) % len(DASHES)])
+    return given
+
+
+def figure(height_inches: float) -> Figure:
+    """Return an empty figure as wide as a report."""
+    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+
+
+def tip(artist: Artist, text: str) -> None:
+    """Give an artist a tooltip."""
+    artist.set_gid(TIP + text)
+
+
+def tip_point(axes: Axes, x: float, y: float, text: str) -> None:
+    """Put an invisible disc with a tooltip over a point, larger than its marker and so easier to hit."""
+    (line,) = axes.plot([x], [y], marker="o", markersize=13, alpha=0.0, linestyle="none", zorder=9)
+    tip(line, text)
+
+
+def grid(axes: Axes, axis: Any = "y") -> None:
+    """Draw light grid lines across one axis, or "both"."""
+    axes.grid(True, axis=axis, color=GRID, linewidth=0.8)
+
+
+def batch_axis(axes: Axes, batches: Sequence[int]) -> None:
+    """Make x a logarithmic axis with a tick at every batch size that was tried."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator([float(batch) for batch in batches]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(batches[0] / 1.45, batches[-1] * 1.45)
+    axes.set_xlabel("batch size (log scale)")
+
+
+def rate_axis(axes: Axes, which: str) -> None:
+    """Make an axis ("x" or "y") logarithmic with plainly written learning rates."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    low, high = sorted(axes.get_xlim() if which == "x" else axes.get_ylim())
+    narrow = math.log10(high / low) < 2  # then 2 and 5 get a tick of their own
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and which == "y" else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
+    axis.set_minor_locator(LogLocator(base=10, subs=(2, 3, 4, 5, 6, 7, 8, 9)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def dodge(number: int, count: int) -> float:
+    """Return the factor that moves series `number` of `count` aside on a logarithmic axis."""
+    return 2.0 ** (0.09 * (number - (count - 1) / 2))
+
+
+def legend(drawing: Figure, axes: Axes, columns: int = 4) -> None:
+    """Put one legend above all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        drawing.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=2.2, columnspacing=1.6)

@@ -1,0 +1,191 @@
+"""How sharp is each method's valley? Validation NLL against learning rate, a panel per batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from welltuned.analysis.cells import Cell, RatePoint, group
+from welltuned.analysis.optimum import of_cell
+from welltuned.analysis.wording import label, nats_text, plural, rate_text
+from welltuned.figures._picture import Picture
+from welltuned.records import Declaration, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from welltuned.figures._ink import Look
+
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One line: a cell's selection trials. `rates` holds only learning rates with a score."""
+
+    name: str
+    method: str
+    batch_size: int
+    rates: tuple[RatePoint, ...]
+    selected_rate: float | None
+    optimum_rate: float | None
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The numbers of the figure."""
+
+    sweeps: tuple[Sweep, ...]
+    batches: tuple[int, ...]
+    base_nll: float | None
+    num_unscored: int
+
+
+def compute(results: Sequence[Result], declaration: Declaration) -> Sweeps | str:
+    """Return every cell's sweep, or why there is none."""
+    cells = [cell for cell in group(results, declaration.cell) if cell.scored]
+    if not cells:
+        return "No selection trial has a score yet."
+    if all(len(cell.rates) < 2 for cell in cells):
+        return "The study has one learning rate for each cell."
+    sweeps = tuple(_sweep(cell) for cell in cells)
+    bases = [cell.base_nll for cell in cells if cell.base_nll is not None]
+    one_base = bool(bases) and max(bases) - min(bases) < 1e-3 * max(bases)  # several problems have no common line
+    return Sweeps(
+        sweeps,
+        tuple(sorted({sweep.batch_size for sweep in sweeps})),
+        math.fsum(bases) / len(bases) if one_base else None,
+        sum(rate.num_unscored for cell in cells for rate in cell.rates),
+    )
+
+
+def _sweep(cell: Cell) -> Sweep:
+    found = of_cell(cell)
+    return Sweep(
+        label(cell.series) if cell.series else cell.config.method,
+        cell.config.method,
+        cell.config.batch_size,
+        cell.scored,
+        cell.selected_rate,
+        found.learning_rate if found else None,
+    )
+
+
+def draw(numbers: Sweeps) -> Figure:
+    """Draw a panel for each batch size, all to one scale."""
+    from welltuned.figures import _ink
+
+    with _ink.style():
+        columns = min(COLUMNS, len(numbers.batches))
+        lines = math.ceil(len(numbers.batches) / columns)
+        drawing = _ink.figure(0.7 + 2.35 * lines)
+        panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        look_of = _ink.looks([(sweep.method, sweep.name) for sweep in numbers.sweeps])
+        for axes, batch in zip(panels, numbers.batches, strict=False):
+            _ink.grid(axes)
+            axes.set_title(f"batch {batch}")
+            if numbers.base_nll is not None:
+                base = axes.axhline(numbers.base_nll, color=_ink.SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+                _ink.tip(base, f"the base model before training: {nats_text(numbers.base_nll)}")
+            for sweep in numbers.sweeps:
+                if sweep.batch_size == batch:
+                    _draw_sweep(axes, sweep, look_of[sweep.name])
+        _finish(drawing, panels, numbers, columns)
+        return drawing
+
+
+def _draw_sweep(axes: Axes, sweep: Sweep, look: Look) -> None:
+    from welltuned.figures import _ink
+
+    x = [rate.learning_rate for rate in sweep.rates]
+    y = [rate.mean_nll or 0.0 for rate in sweep.rates]
+    axes.plot(x, y, look.dash, color=look.colour, zorder=3, linewidth=1.4)
+    for here, there, rate in zip(x, y, sweep.rates, strict=True):
+        marker, size = ("x", 6) if rate.num_diverged else (look.marker, 4.2)
+        axes.plot([here], [there], marker, color=look.colour, markersize=size, markeredgewidth=1.2, zorder=4)
+        if rate.sd_nll is not None:
+            axes.plot(
+                [here, here], [there - rate.sd_nll, there + rate.sd_nll], color=look.colour, linewidth=1, zorder=3
+            )
+        if here == sweep.selected_rate:
+            axes.plot([here], [there], "o", color=look.colour, markersize=10, fillstyle="none", zorder=5)
+        _ink.tip_point(axes, here, there, _tip(sweep, rate))
+
+
+def _finish(drawing: Figure, panels: list[Any], numbers: Sweeps, columns: int) -> None:
+    from matplotlib.lines import Line2D
+
+    from welltuned.figures import _ink
+
+    used = panels[: len(numbers.batches)]
+    for spare in panels[len(numbers.batches) :]:
+        spare.remove()
+    for number, axes in enumerate(used):
+        _ink.rate_axis(axes, "x")
+        if number >= len(used) - columns:
+            axes.set_xlabel("learning rate")
+            axes.tick_params(axis="x", labelbottom=True)
+        if number % columns == 0:
+            axes.set_ylabel("validation NLL, nats")
+    names = {sweep.name: sweep.method for sweep in numbers.sweeps}
+    look_of = _ink.looks([(sweep.method, sweep.name) for sweep in numbers.sweeps])
+    handles = [
+        Line2D(
+            [], [], color=look_of[name].colour, marker=look_of[name].marker, linestyle=look_of[name].dash, label=name
+        )
+        for name in names
+    ]
+    soft: dict[str, Any] = {"color": _ink.SOFT, "linestyle": "none"}
+    handles.append(Line2D([], [], marker="o", markersize=9, fillstyle="none", label="selected", **soft))
+    if any(rate.num_diverged for sweep in numbers.sweeps for rate in sweep.rates):
+        handles.append(Line2D([], [], marker="x", label="diverged", **soft))
+    if numbers.base_nll is not None:
+        handles.append(Line2D([], [], color=_ink.SOFT, linewidth=1, linestyle=(0, (1, 2)), label="base model"))
+    drawing.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), columnspacing=1.4)
+
+
+def _tip(sweep: Sweep, rate: RatePoint) -> str:
+    text = f"{sweep.name}, batch {sweep.batch_size}, learning rate {rate_text(rate.learning_rate)}"
+    text += f": {nats_text(rate.mean_nll)}, {plural(len(rate.nlls), 'seed')}"
+    return text + (f", {rate.num_diverged} diverged" if rate.num_diverged else "")
+
+
+def caption(numbers: Sweeps) -> str:
+    """State n, what a diverged trial counts as, and what was left out."""
+    rates = [rate for sweep in numbers.sweeps for rate in sweep.rates]
+    counts = sorted({len(rate.nlls) for rate in rates})
+    seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    text = f"Selection trials, {seeds} for each point"
+    text += "; bars: one standard deviation over seeds." if counts[-1] > 1 else ", hence no interval."
+    diverged = sum(rate.num_diverged for rate in rates)
+    if diverged:
+        text += f" A cross marks divergence ({plural(diverged, 'trial')}), which counts with the base model's loss."
+    if numbers.num_unscored:
+        text += f" {plural(numbers.num_unscored, 'lost or stopped trial')} left out."
+    return text + " A ring marks the selected learning rate."
+
+
+def rows(numbers: Sweeps) -> list[dict[str, Any]]:
+    """Return a row for each point."""
+    return [
+        {
+            "series": sweep.name,
+            "method": sweep.method,
+            "batch_size": sweep.batch_size,
+            "learning_rate": rate.learning_rate,
+            "validation_nll_mean": rate.mean_nll,
+            "validation_nll_sd": rate.sd_nll,
+            "num_seeds": len(rate.nlls),
+            "num_diverged": rate.num_diverged,
+            "selected": rate.learning_rate == sweep.selected_rate,
+            "optimum_learning_rate": sweep.optimum_rate,
+        }
+        for sweep in numbers.sweeps
+        for rate in sweep.rates
+    ]
+
+
+FIGURE = Picture("Validation loss against learning rate", 3, compute, draw, caption, rows)

@@ -1,0 +1,129 @@
+"""A frozen base model, ready to be adapted: its sites, its decoder, its head and its tokenizer.
+
+The weights are read-only for everybody (design D1). Works with any dense causal language model of transformers, from a
+local folder, the hub (pinned revision) or a GGUF file.
+Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen positions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from welltuned import fingerprint
+from welltuned.errors import InputError
+from welltuned.models import sites as site_rules
+from welltuned.models.attention import best_attention
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass
+class Base:
+    """A frozen causal language model, with its linear sites by name."""
+
+    model: PreTrainedModel
+    tokenizer: object
+    sites: Mapping[str, nn.Module]
+    decoder: nn.Module
+    head: Callable[[Tensor], Tensor]  # features [K, F] -> logits [K, V]
+    head_is_split: bool  # False: the model scales or caps its logits, so its features are the logits themselves
+    dtype: torch.dtype
+    device: torch.device
+    parents: dict[str, tuple[nn.Module, str]] = field(default_factory=dict)
+
+    def weight(self, site: str) -> Tensor:
+        """Return the site's frozen weight, [O, I]."""
+        module = self.sites[site]
+        weight = module.get_parameter("weight")
+        return weight.T if isinstance(module, Conv1D) else weight
+
+    def features(self, ids_RT: Tensor) -> Tensor:
+        """Return what the head maps to logits, [R, T, F]: hidden states, or the logits where the head is not split."""
+        if self.head_is_split:
+            return self.decoder(input_ids=ids_RT, use_cache=False).last_hidden_state
+        return self.model(input_ids=ids_RT, use_cache=False).logits
+
+    @property
+    def vocab_size(self) -> int:
+        """Return V, the size of the logits."""
+        return self.model.config.get_text_config().vocab_size
+
+    def parent(self, site: str) -> tuple[nn.Module, str]:
+        """Return the module that holds the site, and the site's name in it."""
+        return self.parents[site]
+
+
+def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str, ...], device: str = "cpu") -> Base:
+    """Load a base, freeze it, and find its sites; InputError says what is wrong with a model or with names of sites."""
+    files = fingerprint.resolve_base(name, revision)
+    torch_dtype = DTYPES[dtype]
+    transformers.logging.disable_progress_bar()  # its bars would write across the study's own
+    options: dict = {"dtype": torch_dtype, "attn_implementation": best_attention(torch_dtype, device)}
+    try:
+        if files.gguf is not None:
+            options |= {"gguf_file": files.gguf, "quantization_config": GgufConfig(dequantize=True)}
+        model = AutoModelForCausalLM.from_pretrained(files.folder, local_files_only=True, **options)
+        tokenizer = load_tokenizer(name, revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
+            f"{_first_line(error)}; check the folder's config.json and weights"
+        ) from error
+    model = model.to(torch_dtype).to(device).eval()
+    model.requires_grad_(False)
+    return adapt(model, tokenizer, target_modules)
+
+
+def load_tokenizer(name: str, revision: str | None):
+    """Load the base's tokenizer alone."""
+    files = fingerprint.resolve_base(name, revision)
+    extra = {"gguf_file": files.gguf} if files.gguf is not None else {}
+    return AutoTokenizer.from_pretrained(files.folder, local_files_only=True, **extra)
+
+
+def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -> Base:
+    """Return the base with shapes but no numbers (meta device), for planning."""
+    files = fingerprint.resolve_base(name, revision)
+    if files.gguf is not None:
+        return load(name, revision, "float32", target_modules)  # a GGUF file has no config of its own to read
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.requires_grad_(False)
+    return adapt(model, None, target_modules)
+
+
+def adapt(model: PreTrainedModel, tokenizer: object, target_modules: tuple[str, ...]) -> Base:
+    """Find the sites, the decoder and the head of a frozen model."""
+    sites = site_rules.find(model, target_modules)
+    head_module = model.get_output_embeddings()
+    decoder = model.get_decoder()
+    parameter = next(model.parameters())
+    base = Base(model, tokenizer, sites, decoder, head_module, True, parameter.dtype, parameter.device)
+    for site in sites:
+        parent, _, name = site.rpartition(".")
+        base.parents[site] = (model.get_submodule(parent), name)
+    if parameter.device.type != "meta":
+        base.head_is_split = _head_is_plain(model, decoder, head_module)
+        if not base.head_is_split:
+            base.head = nn.Identity()
+    return base
+
+
+def _head_is_plain(model: PreTrainedModel, decoder: nn.Module, head: nn.Module) -> bool:
+    """Say whether the head applied to the decoder's output is bit for bit the model's logits (no cap, no scale)."""
+    vocab_size = model.config.get_text_config().vocab_size
+    ids_RT = torch.arange(8, device=model.device).view(1, 8) % vocab_size
+    with torch.no_grad():
+        whole = model(input_ids=ids_RT, use_cache=False).logits
+        split = head(decoder(input_ids=ids_RT, use_cache=False).last_hidden_state)
+    return torch.equal(whole, split)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,59 @@
+"""Causal language modelling: cross entropy of the target tokens, the head applied at target positions only, in chunks.
+
+The logits of a large vocabulary are the largest tensor of a step; here at most `CHUNK_NUMBERS` of them exist at a time: each
+chunk's gradient is taken at once and only that of the hidden states is kept. The head is frozen, so nothing else is lost.
+Shape letters: K target positions of all rows, H hidden, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CHUNK_NUMBERS = 1 << 25  # logits at a time, 128 MB in float32; assumed, to be measured
+
+Head = Callable[[Tensor], Tensor]
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """Sum over K of weight_K * cross_entropy_K as a function of hidden_KH; also returns each cross entropy."""
+
+    @staticmethod
+    def forward(ctx, hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, rows: int):
+        losses, gradients = [], []
+        parts = (hidden_KH.split(rows), targets_K.split(rows), weights_K.split(rows))
+        for hidden, targets, weights in zip(*parts, strict=True):
+            hidden = hidden.detach().requires_grad_()
+            with torch.enable_grad():
+                loss = cross_entropy(head(hidden), targets)
+                (gradient,) = torch.autograd.grad((loss * weights).sum(), hidden)
+            losses.append(loss.detach())
+            gradients.append(gradient)
+        ctx.save_for_backward(torch.cat(gradients))
+        loss_K = torch.cat(losses)
+        ctx.mark_non_differentiable(loss_K)
+        return (loss_K * weights_K).sum(), loss_K
+
+    @staticmethod
+    def backward(ctx, *output_gradients):
+        (gradient_KH,) = ctx.saved_tensors
+        return gradient_KH * output_gradients[0], None, None, None, None
+
+
+def cross_entropy(logits_KV: Tensor, targets_K: Tensor) -> Tensor:
+    """Return the cross entropy of each position in nats, [K], computed in float32 or better."""
+    wide = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
+    return torch.nn.functional.cross_entropy(wide, targets_K, reduction="none")
+
+
+def weighted_loss(hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, vocab: int) -> tuple[Tensor, Tensor]:
+    """Return the scalar sum_K weight * loss, to call backward on, and the losses [K] in nats."""
+    return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, max(1, CHUNK_NUMBERS // vocab))
+
+
+def losses(hidden_KH: Tensor, head: Head, targets_K: Tensor, vocab: int) -> Tensor:
+    """Return the losses [K] in nats, without gradients."""
+    rows = max(1, CHUNK_NUMBERS // vocab)
+    with torch.no_grad():
+        parts = zip(hidden_KH.split(rows), targets_K.split(rows), strict=True)
+        return torch.cat([cross_entropy(head(hidden), targets) for hidden, targets in parts])

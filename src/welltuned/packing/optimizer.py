@@ -1,0 +1,124 @@
+"""Per-trial optimizers over a group's flat buffers: each trial steps when its own effective batch is complete.
+
+One vectorised pass for all trials that step now; learning rates, betas, decay and clipping are each trial's own. The
+arithmetic is that of `torch.optim.AdamW` and `torch.optim.SGD` and of `torch.nn.utils.clip_grad_norm_`; sign-SGD is Signum
+(Bernstein et al. 2018) with decoupled decay. Tests hold them against those references.
+Shape letters: N trials that step, P trained numbers of a trial.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from welltuned.models.base import Base
+from welltuned.packing.state import Group
+from welltuned.records import Config
+
+CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+
+
+def step(
+    base: Base, group: Group, positions: Sequence[int], configs: Sequence[Config], rates: Sequence[float], counts: Sequence[int]
+) -> list[bool]:
+    """Update the trials at `positions` of the group and zero their gradients; say whose gradient was clipped.
+
+    `configs[k]`, `rates[k]` (learning rate) and `counts[k]` (optimizer steps including this one) belong to `positions[k]`.
+    """
+    clipped: list[bool] = [False] * len(positions)
+    for name in dict.fromkeys(config.optimizer for config in configs):
+        mine = [k for k, config in enumerate(configs) if config.optimizer == name]
+        chosen = [positions[k] for k in mine]
+        parts = [configs[k] for k in mine], [rates[k] for k in mine], [counts[k] for k in mine]
+        for k, was_clipped in zip(mine, _step(base, group, name, chosen, *parts), strict=True):
+            clipped[k] = was_clipped
+    return clipped
+
+
+def _step(
+    base: Base, group: Group, name: str, positions: list[int], configs: list[Config], rates: list[float], counts: list[int]
+) -> list[bool]:
+    everyone = len(positions) == group.flat_NP.shape[0]
+    index = slice(None) if everyone else torch.tensor(positions, device=group.flat_NP.device)
+    grad_NP = group.grad_NP[index]
+    column = _column_maker(group.flat_NP)
+    clipped = _clip(grad_NP, configs, column)
+    flat_NP, m_NP, v_NP = group.flat_NP[index], group.moment1_NP[index], group.moment2_NP[index]
+    rate_N1, decay_N1 = column(rates), column([config.weight_decay for config in configs])
+    decayed_NP = _decayed(base, group, index, flat_NP) if any(config.weight_decay for config in configs) else None
+    if name == "adamw":
+        if decayed_NP is not None:
+            flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
+        _adamw(flat_NP, grad_NP, m_NP, v_NP, rate_N1, configs, counts)
+    elif name == "sgd":
+        if decayed_NP is not None:
+            grad_NP.add_(decay_N1 * decayed_NP)
+        first = column([count == 1 for count in counts])
+        m_NP.mul_(torch.where(first, 0, column([config.momentum for config in configs]))).add_(grad_NP)
+        flat_NP.sub_(rate_N1 * m_NP)
+    else:
+        momentum_N1 = column([config.momentum for config in configs])
+        if decayed_NP is not None:
+            flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
+        m_NP.mul_(momentum_N1).add_((1 - momentum_N1) * grad_NP)
+        flat_NP.sub_(rate_N1 * m_NP.sign())
+    if not everyone:
+        group.flat_NP[index], group.moment1_NP[index], group.moment2_NP[index] = flat_NP, m_NP, v_NP
+    group.grad_NP[index] = 0
+    return clipped
+
+
+def _column_maker(like_NP: Tensor):
+    """Return a function that makes a [N, 1] column from one value for each trial."""
+
+    def column(values: Sequence[float] | Sequence[bool]) -> Tensor:
+        dtype = torch.bool if isinstance(values[0], bool) else like_NP.dtype
+        return torch.tensor(values, dtype=dtype, device=like_NP.device)[:, None]
+
+    return column
+
+
+def _clip(grad_NP: Tensor, configs: list[Config], column) -> list[bool]:
+    """Scale each trial's gradient to at most its max_grad_norm, in place."""
+    limits = [float("inf") if config.max_grad_norm is None else config.max_grad_norm for config in configs]
+    if all(limit == float("inf") for limit in limits):
+        return [False] * len(configs)
+    norm_N1 = torch.linalg.vector_norm(grad_NP, dim=1, keepdim=True)
+    factor_N1 = (column(limits) / (norm_N1 + CLIP_EPSILON)).clamp(max=1.0)
+    grad_NP.mul_(factor_N1)
+    return (factor_N1[:, 0] < 1).tolist()
+
+
+def _adamw(
+    flat_NP: Tensor, grad_NP: Tensor, m_NP: Tensor, v_NP: Tensor, rate_N1: Tensor, configs: list[Config], counts: list[int]
+) -> None:
+    """One Adam step: bias-corrected moments, epsilon outside the root, as in torch.optim.AdamW."""
+    column = _column_maker(flat_NP)
+    beta1s, beta2s = [config.beta1 for config in configs], [effective_beta2(config) for config in configs]
+    m_NP.lerp_(grad_NP, 1 - column(beta1s))
+    beta2_N1 = column(beta2s)
+    v_NP.mul_(beta2_N1).add_((1 - beta2_N1) * grad_NP * grad_NP)
+    correction1_N1 = column([1 - beta**count for beta, count in zip(beta1s, counts, strict=True)])
+    root2_N1 = column([(1 - beta**count) ** 0.5 for beta, count in zip(beta2s, counts, strict=True)])
+    denominator_NP = v_NP.sqrt().div_(root2_N1).add_(column([config.epsilon for config in configs]))
+    flat_NP.sub_((rate_N1 / correction1_N1) * (m_NP / denominator_NP))
+
+
+def effective_beta2(config: Config) -> float:
+    """Return beta2, or beta2^(B/B0), which keeps the half-life in samples fixed (Marek et al. 2025)."""
+    if config.beta2_batch_size is None:
+        return config.beta2
+    return config.beta2 ** (config.batch_size / config.beta2_batch_size)
+
+
+def _decayed(base: Base, group: Group, index: slice | Tensor, flat_NP: Tensor) -> Tensor:
+    """Return what weight decay pulls to zero: the trained numbers plus their anchors (or the base weight)."""
+    total_NP = flat_NP.clone()
+    for (site, name), (offset, shape) in group.layout.items():
+        anchor = group.parametrisation.decayed[name]
+        if not anchor:
+            continue
+        values = base.weight(site).to(flat_NP.dtype)[None] if anchor == "base" else group.anchors[site][anchor][index]
+        size = int(torch.tensor(shape).prod())
+        total_NP[:, offset : offset + size] += values.reshape(values.shape[0], -1)
+    return total_NP

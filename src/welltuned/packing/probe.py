@@ -1,0 +1,54 @@
+"""The cross-talk probe, run on every load: changing trial j's adapter must change no other trial's output.
+
+It catches a model whose modules mix rows (batch statistics, expert routing, caches shared between rows), where a packed
+trial would not be the trial trained alone.
+"""
+
+import torch
+
+from welltuned.errors import InputError
+from welltuned.methods._low_rank import plain
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.state import Group, PackState, adapter_dtype
+
+
+def check_cross_talk(model: PackedModel) -> None:
+    """Raise InputError where a pack of two trials does not keep them apart."""
+    state = _two_trials(model)
+    ids_RT = (torch.arange(4 * 6, device=model.base.device).view(4, 6) * 7 + 3) % model.base.vocab_size
+    before = _outputs(model, state, ids_RT)
+    for leaves in state.groups[0].leaves.values():
+        with torch.no_grad():
+            leaves["B"][1] += 0.5
+    after = _outputs(model, state, ids_RT)
+    if not torch.equal(before[:2], after[:2]) or torch.equal(before[2:], after[2:]):
+        raise InputError(
+            f"model.base: got {type(model.base.model).__name__}, expected a model that treats each row by itself, but "
+            "changing one trial's adapter changed another's output (or not its own); choose a dense causal model"
+        )
+
+
+def _outputs(model: PackedModel, state: PackState, ids_RT: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), model.bound(state):
+        return model.base.features(ids_RT)
+
+
+def _two_trials(model: PackedModel) -> PackState:
+    """Return a rank-1 pack of two trials with A = 1 / I and B = 0."""
+    base = model.base
+    layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
+    offset = 0
+    for site in base.sites:
+        num_out, num_in = base.weight(site).shape
+        for name, shape in (("A", (1, num_in)), ("B", (num_out, 1))):
+            layout[site, name] = (offset, shape)
+            offset += shape[0] * shape[1]
+    dtype = adapter_dtype(base.dtype)
+    buffers = [torch.zeros(2, offset, dtype=dtype, device=base.device) for _ in range(4)]
+    scaling_N = torch.ones(2, dtype=dtype, device=base.device)
+    anchors: dict = {site: {} for site in base.sites}
+    group = Group(plain(), 0, *buffers, scaling_N, layout, anchors, ({}, {}))
+    for leaves in group.leaves.values():
+        with torch.no_grad():
+            leaves["A"].fill_(1 / leaves["A"].shape[-1])
+    return PackState([group])

@@ -1,0 +1,234 @@
+"""The trained state of a pack: trials grouped by parametrisation and rank, each group one flat buffer per trial.
+
+A group holds `flat_NP`: all trained numbers of its N trials, P for each, so that an optimizer update is one vectorised
+pass. The tensors that the sites use are views into it, padded with zeros to the group's largest rank; the padding is inert
+(its gradient, moments and decay are exactly zero, since a zero row of A meets a zero column of B).
+Shape letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from welltuned import plugins, rng
+from welltuned.methods._method import Method, Parametrisation, State
+from welltuned.models.base import Base
+from welltuned.records import Trial
+
+
+@dataclass
+class Group:
+    """Trials that share a parametrisation, at positions [start, start + N) of the pack."""
+
+    parametrisation: Parametrisation
+    start: int
+    flat_NP: Tensor
+    grad_NP: Tensor
+    moment1_NP: Tensor
+    moment2_NP: Tensor
+    scaling_N: Tensor
+    layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]]  # (site, tensor) -> (offset, one trial's padded shape)
+    anchors: dict[str, State]  # site -> anchors, stacked over the trials
+    ranks: tuple[dict[str, int], ...]  # for each trial: site -> its own rank
+    leaves: dict[str, State] = field(default_factory=dict)  # site -> trained views of flat_NP
+    grads: list[Tensor] = field(default_factory=list)  # views of grad_NP, in the order of `parameters()`
+
+    def __post_init__(self) -> None:
+        for (site, name), (offset, shape) in self.layout.items():
+            leaf = self._view(self.flat_NP, offset, shape).detach().requires_grad_()
+            self.leaves.setdefault(site, {})[name] = leaf
+            self.grads.append(self._view(self.grad_NP, offset, shape))
+
+    def parameters(self) -> list[Tensor]:
+        """Return the trained views, in the order of the layout."""
+        return [self.leaves[site][name] for site, name in self.layout]
+
+    @staticmethod
+    def _view(flat_NP: Tensor, offset: int, shape: tuple[int, ...]) -> Tensor:
+        size = int(torch.tensor(shape).prod())
+        return flat_NP[:, offset : offset + size].view(flat_NP.shape[0], *shape)
+
+    @property
+    def stop(self) -> int:
+        """Return the pack position after the group's last trial."""
+        return self.start + self.flat_NP.shape[0]
+
+    def tensors(self, site: str) -> State:
+        """Return the site's tensors, trained and anchors, stacked over the group's trials."""
+        return {**self.leaves[site], **self.anchors[site]}
+
+    def select(self, positions: Sequence[int], start: int) -> "Group":
+        """Return a copy with only the trials at these positions within the group, beginning at `start` of the pack."""
+        index = torch.tensor(positions, device=self.flat_NP.device)
+        buffers = (self.flat_NP, self.grad_NP, self.moment1_NP, self.moment2_NP, self.scaling_N)
+        flat, grad, moment1, moment2, scaling = (tensor.detach().index_select(0, index) for tensor in buffers)
+        anchors = {
+            site: {name: tensor.index_select(0, index) for name, tensor in state.items()}
+            for site, state in self.anchors.items()
+        }
+        ranks = tuple(self.ranks[position] for position in positions)
+        return Group(self.parametrisation, start, flat, grad, moment1, moment2, scaling, self.layout, anchors, ranks)
+
+    def trial_state(self, position: int) -> dict[str, State]:
+        """Return one trial's tensors by site, the rank padding removed."""
+        return {
+            site: {
+                name: _unpadded(tensor[position].detach(), name, self.ranks[position][site], self.parametrisation)
+                for name, tensor in self.tensors(site).items()
+            }
+            for site in self.leaves
+        }
+
+
+@dataclass
+class PackState:
+    """All groups of a pack; pack positions run through the groups in order."""
+
+    groups: list[Group]
+
+    @property
+    def num_trials(self) -> int:
+        """Return N of the whole pack."""
+        return self.groups[-1].stop if self.groups else 0
+
+    def accumulate(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to the groups' buffers."""
+        leaves = [leaf for group in self.groups for leaf in group.parameters()]
+        views = [view for group in self.groups for view in group.grads]
+        torch._foreach_add_(views, torch.autograd.grad(loss, leaves))
+
+    def select(self, positions: Sequence[int]) -> "PackState":
+        """Return a copy with only the trials at these pack positions, in the same order."""
+        groups: list[Group] = []
+        start = 0
+        for group in self.groups:
+            inside = [position - group.start for position in positions if group.start <= position < group.stop]
+            if inside:
+                groups.append(group.select(inside, start))
+                start += len(inside)
+        return PackState(groups)
+
+    def trial_state(self, position: int) -> dict[str, State]:
+        """Return the tensors of the trial at a pack position, by site."""
+        group = next(group for group in self.groups if group.start <= position < group.stop)
+        return group.trial_state(position - group.start)
+
+
+def group_key(trial: Trial) -> tuple[str, str, int]:
+    """Return what trials of one group share: parametrisation, method source, and rank within a factor of 2."""
+    method: Method = plugins.load("methods", trial.config.method)
+    bucket = trial.config.rank.bit_length() if method.uses_rank else 0
+    return (method.parametrisation().name, trial.config.method if ":" in trial.config.method else "", bucket)
+
+
+def grouped(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials in pack order: groups contiguous, otherwise as given."""
+    keys = list(dict.fromkeys(group_key(trial) for trial in trials))
+    return sorted(trials, key=lambda trial: keys.index(group_key(trial)))
+
+
+def initial(base: Base, trials: Sequence[Trial]) -> PackState:
+    """Return the step-0 state of trials in pack order (`grouped`)."""
+    states = _initial_states(base, trials)
+    return assemble(base, trials, states)
+
+
+def assemble(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State]]) -> PackState:
+    """Return the pack state of given one-trial states, with zero gradients and moments."""
+    groups: list[Group] = []
+    start = 0
+    while start < len(trials):
+        key = group_key(trials[start])
+        stop = start
+        while stop < len(trials) and group_key(trials[stop]) == key:
+            stop += 1
+        groups.append(_group(base, trials[start:stop], states[start:stop], start))
+        start = stop
+    return PackState(groups)
+
+
+def _initial_states(base: Base, trials: Sequence[Trial]) -> list[dict[str, State]]:
+    """Initialise site by site, so that work on a weight (an SVD) is done once for all trials and then dropped."""
+    states: list[dict[str, State]] = [{} for _ in trials]
+    for site in base.sites:
+        weight_OI = base.weight(site)
+        analyses: dict = {}
+        for trial, state in zip(trials, states, strict=True):
+            method: Method = plugins.load("methods", trial.config.method)
+            if method.analyse is not None and method.analyse not in analyses:
+                analyses[method.analyse] = method.analyse(weight_OI)
+            state[site] = _initial_state(weight_OI, method, analyses.get(method.analyse), trial, site)
+    return states
+
+
+def _initial_state(weight_OI: Tensor, method: Method, analysis: object, trial: Trial, site: str) -> State:
+    config = trial.config
+    seed = rng.seed_of(config.study_seed, "init", config.init_seed, site)
+    generator = torch.Generator().manual_seed(seed)
+    state = method.init(weight_OI, analysis, site_rank(trial, weight_OI.shape), config.scaling, generator)
+    dtype = adapter_dtype(weight_OI.dtype)
+    return {name: tensor.to(dtype) for name, tensor in state.items()}
+
+
+def site_rank(trial: Trial, shape: Sequence[int]) -> int:
+    """Return the trial's rank on a weight [O, I]: its own, clamped to the full rank where the study allows that."""
+    return min(trial.config.rank, *shape) if trial.config.clamp_rank else trial.config.rank
+
+
+def num_trainable(base: Base, trial: Trial) -> int:
+    """Count the numbers that a trial trains over all sites."""
+    method: Method = plugins.load("methods", trial.config.method)
+    shapes = [tuple(base.weight(site).shape) for site in base.sites]
+    return sum(method.num_trainable(shape[0], shape[1], site_rank(trial, shape)) for shape in shapes)
+
+
+def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
+    """Return float64 for a float64 base, else float32 (features.md F22)."""
+    return torch.float64 if base_dtype == torch.float64 else torch.float32
+
+
+def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State]], start: int) -> Group:
+    method: Method = plugins.load("methods", trials[0].config.method)
+    parametrisation = method.parametrisation()
+    shapes = {site: tuple(base.weight(site).shape) for site in base.sites}
+    ranks = tuple({site: site_rank(trial, shapes[site]) for site in base.sites} for trial in trials)
+    padded = {site: max(rank[site] for rank in ranks) for site in base.sites}
+    layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
+    offset = 0
+    for site in base.sites:
+        for name in parametrisation.trained:
+            shape = parametrisation.shape(name, *shapes[site], padded[site])
+            layout[site, name] = (offset, shape)
+            offset += int(torch.tensor(shape).prod())
+    dtype, device = adapter_dtype(base.dtype), base.device
+    flat_NP = torch.zeros(len(trials), offset, dtype=dtype, device=device)
+    anchors: dict[str, State] = {site: {} for site in base.sites}
+    for site in base.sites:
+        for name in parametrisation.trained + parametrisation.anchors:
+            shape = parametrisation.shape(name, *shapes[site], padded[site])
+            stacked = torch.stack([_padded(state[site][name], shape) for state in states]).to(device, dtype)
+            if name in parametrisation.trained:
+                first = layout[site, name][0]
+                flat_NP[:, first : first + stacked[0].numel()] = stacked.flatten(1)
+            else:
+                anchors[site][name] = stacked
+    scaling_N = torch.tensor([trial.config.scaling for trial in trials], dtype=dtype, device=device)
+    zeros = [torch.zeros_like(flat_NP) for _ in range(3)]
+    return Group(parametrisation, start, flat_NP, *zeros, scaling_N, layout, anchors, ranks)
+
+
+def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the tensor with zeros appended up to `shape`."""
+    if tuple(tensor.shape) == shape:
+        return tensor
+    padded = tensor.new_zeros(shape)
+    padded[tuple(slice(size) for size in tensor.shape)] = tensor
+    return padded
+
+
+def _unpadded(tensor: Tensor, name: str, rank: int, parametrisation: Parametrisation) -> Tensor:
+    """Return the part of a padded tensor that belongs to `rank`: exact dimensions that do not depend on it are kept."""
+    own = parametrisation.shape(name, -1, -2, -3)
+    return tensor[tuple(slice(rank) if size == -3 else slice(None) for size in own)].contiguous()

@@ -1,0 +1,360 @@
+"""A study, planned: arms with equal budgets, checked against a survey of the base and data, and what they will cost.
+
+`survey_configs(spec)` says what has to be looked at; `make(spec, surveys)` needs only the answers, so a plan is pure.
+Settings that cannot change a result are set to one canonical value, so that equal work has one id.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from welltuned import fingerprint, plugins
+from welltuned.costs import flops, memory, packing
+from welltuned.errors import InputError, problem
+from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial
+from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
+
+FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
+FLOPS_PER_SECOND = 5e10  # assumed: two CPU cores in float32, where no rate has been measured
+SHOWN_SITES = 3  # of those named in an error
+SPLITS = ("data_train", "data_validation", "data_test")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arms and everything a search or a screen asks of them; `notes` are what a reader should know before it runs."""
+
+    spec: Spec
+    surveys: Mapping[str, Survey]
+    arms: tuple[Arm, ...]
+    cell: tuple[str, ...]
+    graded_tasks: frozenset[str]
+    notes: tuple[str, ...]
+
+    def survey_of(self, config: Config) -> Survey:
+        """Return the survey of a configuration's base and data."""
+        return self.surveys[survey_key(config)]
+
+    def confirmations(self, config: Config, num_confirm: int) -> tuple[Config, ...]:
+        """Return a winner's reruns on the fresh seeds 1000, 1001, ...; a seed that the spec fixes stays."""
+        moving = self.spec.moving_seeds(config.method, config.subset)
+        seeds = range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + num_confirm)
+        return tuple(config.replace(**dict.fromkeys(moving, seed)) for seed in seeds)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """Return the selection trials of all arms."""
+        return tuple(Trial(config, Role.SELECT) for arm in self.arms for config in arm.configs)
+
+    def packs(self, memory_bytes: int) -> tuple[TrainJob, ...]:
+        """Return the packs of the selection trials."""
+        return pack(self.trials(), self.surveys, memory_bytes)
+
+
+def pack(trials: Sequence[Trial], surveys: Mapping[str, Survey], memory_bytes: int) -> tuple[TrainJob, ...]:
+    """Group trials into packs, the trials of each survey apart, in the order in which these appear."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(survey_key(trial.config), []).append(trial)
+    return tuple(job for key, group in groups.items() for job in packing.pack(group, surveys[key], memory_bytes))
+
+
+def survey_key(config: Config) -> str:
+    """Return the id of the survey that a configuration needs: the hash of its base, its data and their size."""
+    return hashlib.sha256(json.dumps([*config.data_key(), config.num_train]).encode()).hexdigest()[:16]
+
+
+def survey_configs(spec: Spec) -> tuple[Config, ...]:
+    """Return one configuration for each base and data that the study needs a survey of."""
+    found: dict[str, Config] = {}
+    for config in expand(spec):
+        found.setdefault(survey_key(config), config)
+    return tuple(found.values())
+
+
+def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
+    """Plan a study on surveyed bases and data; raise one InputError that lists everything that does not fit them."""
+    configs = expand(spec)
+    problems = dict.fromkeys(line for config in configs for line in _misfits(config, surveys[survey_key(config)]))
+    if problems:
+        raise InputError(problems)
+    arms = tuple(
+        Arm(method, tuple(config for config in configs if config.method == method), spec.search.fresh_seeds)
+        for method in spec.method_names()
+    )
+    tasks = {config.task for config in configs}
+    graded = frozenset(name for name in tasks if plugins.load("tasks", name).grade is not None)
+    notes = _notes(spec, arms, surveys)
+    return Plan(spec, surveys, arms, _cell(spec), graded, notes)
+
+
+def _cell(spec: Spec) -> tuple[str, ...]:
+    """Return the fields within which the learning rate is tuned: the method, and every other axis but the seeds."""
+    axes = set(spec.axes).union(*(own for own in spec.methods.values()))
+    axes -= {"method", "learning_rate", "init_seed", "order_seed", "subset_seed"}
+    return ("method", *(field for field in Config.__dataclass_fields__ if field in axes))
+
+
+# From settings to configurations --------------------------------------------------------------------------------------
+
+
+def expand(spec: Spec) -> tuple[Config, ...]:
+    """Return every distinct selection configuration, in the order of the methods and axes."""
+    problems: list[str] = []
+    facts: dict[tuple[object, ...], dict[str, Any]] = {}
+    configs: dict[Config, None] = {}
+    for settings in spec.combinations():
+        key = tuple(settings[name] for name in ("base", "revision", "task", "method", *SPLITS))
+        try:
+            if key not in facts:
+                facts[key] = _facts(settings)
+        except InputError as error:
+            facts[key] = {}
+            problems += [line for line in error.problems if line not in problems]
+        if facts[key]:
+            for seed in range(spec.search.seeds):
+                configs[_config(spec.seed, settings | facts[key], seed)] = None
+    if problems:
+        raise InputError(problems)
+    return tuple(configs)
+
+
+def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Look up what the files and plug-ins say: hashes, the pinned revision, versions."""
+    problems: list[str] = []
+    facts: dict[str, Any] = {}
+    base, revision, method, task = (settings[name] for name in ("base", "revision", "method", "task"))
+    paths = tuple(path for name in SPLITS for path in settings[name])
+    try:
+        facts["revision"] = fingerprint.resolve_base(base, revision).revision
+        facts["base_hash"] = fingerprint.base_hash(base, revision)
+    except InputError as error:
+        problems += error.problems
+    try:
+        version = plugins.load("tasks", task).version
+        # Which of the files is which split matters, beside their bytes.
+        places = [len(settings[name]) for name in SPLITS]
+        extra = json.dumps([task, version, plugins.source_hash(task), places])
+        facts |= {"task_version": version, "data_hash": fingerprint.data_hash(paths, extra)}
+    except InputError as error:
+        problems += error.problems
+    try:
+        plugin = plugins.load("methods", method)
+        facts |= {"method_version": plugin.version, "method_source": plugins.source_hash(method)}
+        facts["uses_rank"] = plugin.uses_rank
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return facts
+
+
+def _config(study_seed: int, settings: Mapping[str, Any], seed: int) -> Config:
+    """Return the configuration of settings and facts on one selection seed, in canonical form."""
+    values = canonical(settings)
+    for name in ("init_seed", "order_seed", "subset_seed"):
+        values[name] = seed if values[name] is None else values[name]
+    if values["subset"] == "first":
+        values["subset_seed"] = 0
+    uses_rank = values.pop("uses_rank")
+    values["scaling"] = Spec.multiplier(values["alpha"], values["rank"]) if uses_rank else 1.0
+    return Config(study_seed=study_seed, **values)
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with those that cannot change a result set to one value, mostly their default."""
+    values = dict(settings)
+    for name in ignored(settings):
+        values[name] = 0 if name == "rank" else Spec.default(name)
+    return values
+
+
+def ignored(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Say which settings the others make irrelevant, and why."""
+    found: dict[str, str] = {}
+    if not settings["uses_rank"]:
+        found |= dict.fromkeys(("rank", "alpha", "clamp_rank", "dropout"), f"method {settings['method']} has no rank")
+    if settings["optimizer"] == "adamw":
+        found["momentum"] = "adamw has beta1 and beta2"
+    else:
+        names = ("beta1", "beta2", "beta2_batch_size", "epsilon")
+        found |= dict.fromkeys(names, f"{settings['optimizer']} has momentum only")
+    if settings["lr_scheduler_type"] != "cosine_with_floor":
+        found["lr_floor"] = f"schedule {settings['lr_scheduler_type']} has no floor"
+    if settings["warmup_steps"] > 0:
+        found["warmup_ratio"] = "warmup_steps is used instead"
+    if settings["max_steps"] is not None:
+        found["num_train_epochs"] = "max_steps is used instead"
+    return found
+
+
+# What does not fit, and what should be known --------------------------------------------------------------------------
+
+
+def _misfits(config: Config, survey: Survey) -> Iterable[str]:
+    """Yield a line for each setting that this base or data cannot satisfy."""
+    if config.num_train > survey.num_train_available:
+        expected = f"at most {survey.num_train_available}, the rows that are left after validation and test are carved"
+        yield problem("task.num_train", config.num_train, expected, "lower it, or add data")
+    small = [site for site in survey.sites if min(site.num_out, site.num_in) < config.rank]
+    if small and not config.clamp_rank:
+        smallest = min(min(site.num_out, site.num_in) for site in small)
+        more = f" and {len(small) - SHOWN_SITES} more" if len(small) > SHOWN_SITES else ""
+        names = ", ".join(site.name for site in small[:SHOWN_SITES]) + more
+        expected = f"at most {smallest}, the full rank of {names}"
+        yield problem("train.rank", config.rank, expected, "lower it, or set clamp_rank = true in [train]")
+
+
+def _notes(spec: Spec, arms: Sequence[Arm], surveys: Mapping[str, Survey]) -> tuple[str, ...]:
+    """List what a reader of the plan should know, each once."""
+    notes = [f"{field}: [axes] replaces the value in its section." for field in sorted(spec.replaced())]
+    notes += _ignored_notes(spec)
+    for arm in arms:
+        num_written = math.prod(len(values) for values in spec.axes_of(arm.name).values()) * spec.search.seeds
+        if len(arm.configs) < num_written:
+            notes.append(f"{arm.name}: {num_written} combinations are {len(arm.configs)} different trials.")
+        for config in arm.configs:
+            steps = flops.num_steps(config)
+            if steps < FEW_STEPS:
+                cell = f"{arm.name}, batch_size {config.batch_size}"
+                notes.append(f"{cell}: only {steps} optimizer steps, under {FEW_STEPS}.")
+            survey = surveys[survey_key(config)]
+            clamped = sum(min(site.num_out, site.num_in) < config.rank for site in survey.sites)
+            if clamped:
+                notes.append(f"{arm.name}, rank {config.rank}: clamped to the full rank at {clamped} sites.")
+    notes += [line for survey in surveys.values() for line in _survey_notes(survey)]
+    rows = [_budget(arm, surveys) for arm in arms]
+    if len({(row.num_select, round(row.num_tokens / 100)) for row in rows}) > 1:
+        told = "; ".join(f"{row.name} {row.num_select} trials, {row.num_tokens:,} tokens" for row in rows)
+        notes.append(f"Budgets are not equal: {told}.")
+    return tuple(dict.fromkeys(notes))
+
+
+def _ignored_notes(spec: Spec) -> list[str]:
+    """Name the settings that were changed from their default and change nothing in any trial."""
+    reasons: list[dict[str, str]] = []
+    for settings in spec.combinations():
+        facts = {"uses_rank": plugins.load("methods", settings["method"]).uses_rank}
+        found = ignored(settings | facts)
+        reasons.append({name: why for name, why in found.items() if settings[name] != Spec.default(name)})
+    everywhere = sorted(name for name in reasons[0] if all(name in found for found in reasons))
+    return [f"{name} changes nothing here: {reasons[0][name]}." for name in everywhere]
+
+
+def _survey_notes(survey: Survey) -> Iterable[str]:
+    if survey.num_truncated:
+        yield f"{survey.num_truncated} rows are truncated at max_length."
+    if survey.num_dropped:
+        yield f"{survey.num_dropped} rows are dropped: nothing of their completion is left after truncation."
+    if survey.num_duplicates:
+        yield f"{survey.num_duplicates} training rows have a prompt that is also in validation or test."
+
+
+# What it costs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One arm's budget: selection trials, cells, reruns, and the real tokens of the selection trials."""
+
+    name: str
+    num_select: int
+    num_cells: int
+    num_confirm: int  # in all
+    num_tokens: int
+    num_trainable: tuple[int, int]  # smallest and largest of its configurations
+    scalings: tuple[float, ...]  # effective multipliers, ascending
+    axes: tuple[tuple[str, int], ...]  # each axis with its number of values
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the whole study takes, reruns and grading included."""
+
+    num_trials: int
+    num_packs: int  # of the selection trials
+    largest_pack: int  # trials
+    num_tokens: int  # of training
+    flops: float
+    seconds: float
+    seconds_from: str  # where the estimate comes from
+    memory: memory.Memory  # of the pack that needs most
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A plan as data for the screen: every setting, every arm, the cost, and the notes."""
+
+    settings: tuple[SettingRow, ...]
+    arms: tuple[ArmRow, ...]
+    cost: Cost
+    notes: tuple[str, ...]
+
+
+def summary(plan: Plan, memory_bytes: int, tokens_per_second: float | None = None) -> Summary:
+    """Return everything that `plan` shows. `tokens_per_second` is a measured rate of training; else one is assumed."""
+    rows = tuple(_budget(arm, plan.surveys, plan) for arm in plan.arms)
+    return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, tokens_per_second), plan.notes)
+
+
+def _budget(arm: Arm, surveys: Mapping[str, Survey], plan: Plan | None = None) -> ArmRow:
+    cells = {} if plan is None else _cells(plan, arm)
+    work = [flops.work(config, surveys[survey_key(config)]) for config in arm.configs]
+    trained = [flops.num_trainable(config, surveys[survey_key(config)]) for config in arm.configs]
+    axes = {} if plan is None else plan.spec.axes_of(arm.name)
+    return ArmRow(
+        name=arm.name,
+        num_select=len(arm.configs),
+        num_cells=len(cells),
+        num_confirm=len(cells) * arm.num_confirm,
+        num_tokens=round(sum(item.num_tokens for item in work)),
+        num_trainable=(min(trained), max(trained)),
+        scalings=tuple(sorted({config.scaling for config in arm.configs})),
+        axes=tuple((field, len(values)) for field, values in axes.items()),
+    )
+
+
+def _cells(plan: Plan, arm: Arm) -> dict[tuple[object, ...], Config]:
+    """Return one configuration of each of an arm's cells; the learning rate does not change the cost."""
+    return {tuple(getattr(config, field) for field in plan.cell): config for config in arm.configs}
+
+
+def _cost(plan: Plan, memory_bytes: int, tokens_per_second: float | None) -> Cost:
+    reruns = [config for arm in plan.arms for config in _cells(plan, arm).values() for _ in range(arm.num_confirm)]
+    configs = [trial.config for trial in plan.trials()] + reruns
+    work = [flops.work(config, plan.survey_of(config)) for config in configs]
+    num_tokens = sum(item.num_tokens for item in work)
+    train = sum(item.train_flops for item in work)
+    rest = sum(item.validation_flops for item in work)
+    rest += sum(_exam_flops(config, plan.survey_of(config)) for config in reruns if config.task in plan.graded_tasks)
+    if tokens_per_second is None:
+        seconds, origin = (train + rest) / FLOPS_PER_SECOND, f"assumed {FLOPS_PER_SECOND / 1e9:.0f} GFLOP/s"
+    else:  # evaluating is as fast, per operation, as training was measured to be
+        seconds = num_tokens / tokens_per_second * (1 + rest / train)
+        origin = f"measured {tokens_per_second:,.0f} tokens/s"
+    jobs = plan.packs(memory_bytes)
+    needs = [_pack_memory(job, plan) for job in jobs]
+    return Cost(
+        num_trials=len(configs),
+        num_packs=len(jobs),
+        largest_pack=max(len(job.trials) for job in jobs),
+        num_tokens=round(num_tokens),
+        flops=train + rest,
+        seconds=seconds,
+        seconds_from=origin,
+        memory=max(needs, key=lambda need: need.total_bytes),
+    )
+
+
+def _pack_memory(job: TrainJob, plan: Plan) -> memory.Memory:
+    configs = [trial.config for trial in job.trials]
+    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows)
+
+
+def _exam_flops(config: Config, survey: Survey) -> float:
+    """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
+    num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
+    weights = survey.num_base_weights + survey.num_head_weights + flops.num_trainable(config, survey)
+    return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

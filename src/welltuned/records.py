@@ -1,0 +1,354 @@
+"""The frozen values that cross borders between the stages; they hold data and no behaviour beyond reading it.
+
+`Config` is everything that decides a trial's result; its hash is the trial's id, so that equal work has one name.
+`Job` is what a worker is asked to do; `Event` is what it answers; `Result` is what an analysis reads.
+"""
+
+import dataclasses
+import enum
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+class Status(enum.StrEnum):
+    """How a trial ended. DIVERGED is the method's fault and counts; LOST is the machine's fault and is run again."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+class Role(enum.StrEnum):
+    """What a trial is for: SELECT trials choose a configuration, CONFIRM trials rerun the chosen one on fresh seeds."""
+
+    SELECT = "select"
+    CONFIRM = "confirm"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a trial's result. Defaults live in spec.py; here every field is required."""
+
+    study_seed: int
+    # the base model
+    base: str  # bundled name ("abacus-small"), folder, hub name, or path of a .gguf file
+    revision: str | None  # hub commit, pinned; None elsewhere
+    base_hash: str  # of the weights' bytes
+    dtype: str  # "float32" | "bfloat16" | "float64": of the frozen base and of the activations
+    target_modules: tuple[str, ...]  # names, or ("all-linear",)
+    clamp_rank: bool
+    # task and data
+    task: str
+    task_version: int
+    data_train: tuple[str, ...]  # files or hub name; empty for a task that generates its examples
+    data_validation: tuple[str, ...]  # empty: carved from train
+    data_test: tuple[str, ...]  # empty: carved from train
+    data_hash: str
+    prompt_template: str  # "none" | "alpaca"
+    num_train: int
+    subset: str  # "first" | "seeded": how num_train rows are chosen
+    num_validation: int
+    num_test: int
+    split_seed: int
+    max_length: int
+    # the method
+    method: str
+    method_version: int
+    method_source: str  # hash of an outside plug-in's file, else ""
+    rank: int
+    alpha: str  # the policy as written: "r", "2r", "16", "16/sqrt(r)"
+    scaling: float  # the effective multiplier of B A x that the policy gives
+    dropout: float
+    # optimisation
+    optimizer: str  # "adamw" | "sgd" | "sign_sgd"
+    learning_rate: float
+    batch_size: int  # always the effective batch
+    beta1: float
+    beta2: float
+    beta2_batch_size: int | None  # B0 of beta2^(B/B0); None: beta2 as it is
+    epsilon: float
+    momentum: float  # of SGD and sign-SGD
+    weight_decay: float
+    max_grad_norm: float | None
+    lr_scheduler_type: str  # "constant" | "linear" | "cosine" | "cosine_with_floor"
+    lr_floor: float  # fraction of the peak that "cosine_with_floor" ends at
+    warmup_ratio: float
+    warmup_steps: int  # used where > 0, instead of warmup_ratio
+    num_train_epochs: int
+    max_steps: int | None  # fixed-step protocol; None: num_train_epochs
+    num_evaluations: int  # validation NLL this often, evenly spaced over the samples, the last at the end
+    # seeds: each names a stream of its own
+    init_seed: int
+    order_seed: int
+    subset_seed: int
+
+    def text(self) -> str:
+        """Return the canonical JSON whose hash is the trial's id."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+
+    def id(self) -> str:
+        """Return the content address of a trial with this configuration (16 hex digits)."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+    def replace(self, **changes: Any) -> "Config":
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    @staticmethod
+    def parse(text: str) -> "Config":
+        """Rebuild a configuration from `text()`."""
+        fields = json.loads(text)
+        return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+    def data_key(self) -> tuple[object, ...]:
+        """Return what a pack's members must share: the base, its sites, and the data with its splits."""
+        shared = ("study_seed", "base", "revision", "base_hash", "dtype", "target_modules", "task", "task_version")
+        splits = ("data_train", "data_validation", "data_test", "data_hash", "prompt_template", "num_validation")
+        rest = ("num_test", "split_seed", "max_length")
+        return tuple(getattr(self, name) for name in shared + splits + rest)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: a configuration and what it is for."""
+
+    config: Config
+    role: Role
+
+    @property
+    def id(self) -> str:
+        """Return the content address of the configuration."""
+        return self.config.id()
+
+
+# What a worker is asked to do -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a job runs; provenance, never part of a trial's id."""
+
+    device: str  # "cpu", "cuda:0"
+    threads: int
+    checkpoint_seconds: float
+    blobs: str  # folder of the content-addressed safetensors files
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A pack: trials that train together on one frozen base, `micro_rows` rows of each per micro-step."""
+
+    id: str
+    trials: tuple[Trial, ...]
+    micro_rows: int
+    resume: str | None = None  # blob of the checkpoint to go on from
+
+
+@dataclass(frozen=True)
+class ExamJob:
+    """Grade finished adapters on a split by greedy generation; `adapters[i]` is the blob of `trials[i]`."""
+
+    id: str
+    trials: tuple[Trial, ...]
+    adapters: tuple[str, ...]
+    split: str  # "test" | "validation"
+
+
+@dataclass(frozen=True)
+class SurveyJob:
+    """Look at a base model and data without training: sites, token counts, truncations, every problem found."""
+
+    id: str
+    config: Config
+
+
+Job = TrainJob | ExamJob | SurveyJob
+
+
+# What a worker answers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Site:
+    """One adapted weight of the base: W has shape [num_out, num_in]."""
+
+    name: str
+    num_out: int
+    num_in: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to know about a base and its data before planning."""
+
+    config_key: str  # hash of Config.data_key() and num_train
+    sites: tuple[Site, ...]
+    num_parameters: int
+    num_base_weights: int  # non-embedding
+    num_head_weights: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    vocab_size: int
+    num_train_available: int
+    num_validation: int
+    num_test: int
+    mean_tokens: float  # of a training row, prompt and completion
+    longest_tokens: int
+    mean_target_tokens: float
+    num_truncated: int
+    num_dropped: int  # rows without a completion after truncation
+    num_duplicates: int  # training rows whose prompt also stands in validation or test
+
+
+@dataclass(frozen=True)
+class Point:
+    """One reading of a trial's curve. `train_loss` is the mean over the target tokens since the previous point."""
+
+    trial_id: str
+    step: int
+    num_samples: int
+    num_tokens: int  # real (unpadded) tokens seen so far
+    learning_rate: float
+    train_loss: float | None
+    validation_nll: float | None  # nats per target token
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pack's whole state was written as a blob after `micro_step` micro-steps."""
+
+    pack_id: str
+    micro_step: int
+    blob: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended. `train_losses` holds the loss of every optimizer step, nats per target token."""
+
+    trial_id: str
+    status: Status
+    reason: str
+    num_steps: int
+    num_samples: int
+    num_tokens: int
+    seconds: float  # this trial's share of its pack's time, by tokens
+    pack_seconds: float
+    clip_fraction: float  # share of optimizer steps whose gradient was clipped
+    validation_nll: float | None  # final; the base's step-0 value for a diverged trial
+    adapter: str | None  # blob; None where diverged
+    train_losses: tuple[float, ...]
+    num_trainable: int
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A trial's graded answers on a split, in the split's order."""
+
+    trial_id: str
+    split: str
+    correct: tuple[bool, ...]
+    num_generated_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A sign of life for the screen; never stored."""
+
+    job_id: str
+    fraction: float  # of the job, 0 to 1
+    tokens_per_second: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """The job is complete; peak memory of the worker's process so far."""
+
+    job_id: str
+    seconds: float
+    peak_bytes: int
+    environment: str  # JSON: versions, processor, threads, device
+
+
+@dataclass(frozen=True)
+class JobLost:
+    """The job could not be completed through the machine's fault."""
+
+    job_id: str
+    reason: str
+
+
+Event = Survey | Point | Checkpoint | Outcome | Graded | Progress | JobEnd | JobLost
+
+
+# What an analysis reads -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial as the store knows it. Missing is None, with `reason`; never 0, never NaN."""
+
+    trial_id: str
+    role: Role
+    config: Config
+    status: Status
+    reason: str
+    curve: tuple[Point, ...]
+    num_steps: int
+    num_tokens: int
+    seconds: float
+    pack_id: str
+    num_pack: int  # trials that trained together
+    clip_fraction: float
+    validation_nll: float | None
+    base_validation_nll: float | None  # step 0
+    test_correct: tuple[bool, ...] | None
+    adapter: str | None
+    num_trainable: int
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Share of test items answered correctly; 0 for a diverged trial; None where the test was not run."""
+        if self.status is Status.DIVERGED and self.role is Role.CONFIRM:
+            return 0.0
+        return None if self.test_correct is None else sum(self.test_correct) / len(self.test_correct)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a report says about the study besides its results."""
+
+    name: str
+    spec_text: str  # canonical, as hashed
+    spec_hash: str
+    cell: tuple[str, ...]  # Config fields within which the learning rate is tuned, e.g. ("method", "batch_size")
+    surveys: tuple[Survey, ...]
+    num_test_reads: int  # of this study's test data, counted in this store
+    num_lost: int  # jobs that were lost to the machine and run again
+    environments: tuple[str, ...]  # JSON, one for each distinct one
+    finished: bool = True  # the search wants nothing more
+    num_planned: int | None = None  # trials in all, fresh-seed reruns included; None where not known
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One contender: the configurations that one value of the scientific axis (the method) may choose from."""
+
+    name: str
+    configs: tuple[Config, ...]
+    num_confirm: int  # fresh-seed reruns of each cell's winner
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a search wants next: trials to train; adapters to grade on the test split (only when all training is done)."""
+
+    trials: tuple[Trial, ...]
+    exams: tuple[Trial, ...]
+    finished: bool

@@ -1,0 +1,38 @@
+"""What a search is: a pure function of the plan and the results so far, so that resuming is reading the history."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from welltuned.records import Arm, Config, Proposal, Result
+
+
+class Plan(Protocol):
+    """What a search sees of a plan."""
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The contenders with their configurations, a selection seed each."""
+        ...
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """The fields that define a cell, within which the learning rate is tuned."""
+        ...
+
+    @property
+    def graded_tasks(self) -> frozenset[str]:
+        """The tasks whose answers are graded; finalists of the others are judged by validation loss only."""
+        ...
+
+    def confirmations(self, config: Config, num_confirm: int) -> tuple[Config, ...]:
+        """Return a winner's reruns on fresh seeds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search plug-in. `propose(plan, results)` names the trials that are wanted next, never finished ones."""
+
+    summary: str
+    propose: Callable[[Plan, Sequence[Result]], Proposal]

@@ -1,0 +1,211 @@
+"""Every setting of a study file: its section, type, range and meaning, and its default, written here and nowhere else.
+
+A field's name is unique across the sections and equals the one in `records.Config`, so it can be an axis by name alone.
+A field whose default is None and that stands in REQUIRED must be given, in its section or as an axis.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from welltuned import plugins
+from welltuned.errors import suggestion
+from welltuned.spec import _alpha
+
+REQUIRED = ("base", "task", "num_train", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an error message says about a type: what it expects, and one value that would do."""
+
+    text: str
+    example: object
+    choices: tuple[str, ...] = ()
+
+
+def _known(kind: str) -> Callable[[str], str]:
+    """Refuse an unknown plug-in; one from outside, "module:NAME", is loaded when the study is planned."""
+
+    def check(name: str) -> str:
+        if ":" not in name and name not in plugins.names(kind):
+            raise ValueError(suggestion(name, plugins.names(kind)))
+        return name
+
+    return check
+
+
+def _none_word(value: object) -> object:
+    """Read "none" as None, which TOML cannot write."""
+    return None if value == "none" else value
+
+
+def _names(value: Any) -> Any:
+    """Read one name as a list of one, and order a list, since the order does not matter."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        return value
+    names = cast("Sequence[Any]", value)
+    return tuple(sorted(set(names))) if all(isinstance(name, str) for name in names) else names
+
+
+def _paths(value: Any) -> Any:
+    """Read one file as a list of one; the order of files is the order of rows and is kept."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+
+
+NONE = BeforeValidator(_none_word)
+Text = Annotated[str, Field(min_length=1), Expected("a text in quotes", "text")]
+Flag = Annotated[bool, Expected("true or false", True)]
+Count = Annotated[int, Field(ge=1), Expected("a whole number >= 1", 8)]
+Whole = Annotated[int, Field(ge=0), Expected("a whole number >= 0", 0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Expected("a finite number > 0", 1e-3)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Expected("a finite number >= 0", 0.0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Expected("a number from 0 to 1", 0.1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), Expected("a number >= 0 and < 1", 0.9)]
+MaybeText = Annotated[str | None, NONE, Expected('a text in quotes, or "none"', "none")]
+MaybeCount = Annotated[Count | None, NONE, Expected('a whole number >= 1, or "none"', "none")]
+MaybeWhole = Annotated[Whole | None, NONE, Expected('a whole number >= 0, or "none"', "none")]
+MaybePositive = Annotated[Positive | None, NONE, Expected('a finite number > 0, or "none"', "none")]
+Alpha = Annotated[str, BeforeValidator(_alpha.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
+Modules = Annotated[
+    tuple[str, ...], BeforeValidator(_names), Field(min_length=1), Expected("a list of module names", ["all-linear"])
+]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_paths), Expected("a file name or a list of them", "train.jsonl")]
+MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the name of a method", "lora")]
+TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
+SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
+DTYPES, TEMPLATES, SUBSETS = ("float32", "bfloat16", "float64"), ("none", "alpaca"), ("first", "seeded")
+OPTIMIZERS, SCHEDULES = ("adamw", "sgd", "sign_sgd"), ("constant", "linear", "cosine", "cosine_with_floor")
+Dtype = Annotated[Literal["float32", "bfloat16", "float64"], Expected("a dtype", "float32", DTYPES)]
+Template = Annotated[Literal["none", "alpaca"], Expected("a prompt template", "none", TEMPLATES)]
+Subset = Annotated[Literal["first", "seeded"], Expected("a way to choose rows", "first", SUBSETS)]
+Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimizer", "adamw", OPTIMIZERS)]
+Schedule = Annotated[
+    Literal["constant", "linear", "cosine", "cosine_with_floor"], Expected("a schedule", "cosine", SCHEDULES)
+]
+
+
+class Section(BaseModel):
+    """A table of the study file: frozen, without unknown keys, and without silent conversions between types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(Section):
+    """The frozen base model that every trial adapts."""
+
+    base: Annotated[str | None, Expected("a bundled name, a folder, a .gguf file or a hub name", "abacus-small")] = (
+        Field(
+            default=None,
+            description="base model: a bundled name, a folder, a .gguf file, or a name on the Hugging Face hub",
+        )
+    )
+    revision: MaybeText = Field(default=None, description="commit of a hub model; the one found is pinned and recorded")
+    dtype: Dtype = Field(default="float32", description="of the frozen base and the activations; adapters are float32")
+    target_modules: Modules = Field(default=("all-linear",), description="names of the adapted modules, or all-linear")
+
+
+class Task(Section):
+    """What is learned, from which rows, and on which it is judged."""
+
+    task: Annotated[TaskName | None, Expected("the name of a task", "abacus")] = Field(
+        default=None, description="task plug-in: makes or reads the examples and grades the answers"
+    )
+    data_train: Paths = Field(
+        default=(), description="training files or a hub data set; empty where the task makes its own"
+    )
+    data_validation: Paths = Field(default=(), description="validation files; empty: carved from the training rows")
+    data_test: Paths = Field(default=(), description="test files; empty: carved from the training rows")
+    prompt_template: Template = Field(default="none", description="text put around a prompt")
+    num_train: Annotated[Count | None, Expected("a whole number >= 1", 2048)] = Field(
+        default=None, description="training rows (samples of one epoch)"
+    )
+    subset: Subset = Field(default="first", description="which num_train rows: the first ones, or drawn by subset_seed")
+    num_validation: Count = Field(default=256, description="validation rows: learning rates are selected on them")
+    num_test: Count = Field(default=512, description="test rows: only frozen configurations are graded on them")
+    split_seed: Whole = Field(default=0, description="seed that carves validation and test, before anything else")
+    max_length: Annotated[int, Field(ge=2), Expected("a whole number >= 2", 256)] = Field(
+        default=256, description="tokens of a row, prompt and completion; longer rows are truncated and counted"
+    )
+
+
+class Train(Section):
+    """How one trial trains. Any of these can be an axis, for all methods or for one."""
+
+    method: MethodName = Field(default="lora", description="fine-tuning method")
+    rank: Count = Field(default=8, description="rank r of the adapter")
+    alpha: Alpha = Field(
+        default="r", description='lora_alpha: "r", "2r", a number, or "16/sqrt(r)"; multiplies B A x by alpha/r'
+    )
+    clamp_rank: Flag = Field(
+        default=False, description="above a site's full rank, use the full rank instead of refusing"
+    )
+    dropout: BelowOne = Field(default=0.0, description="dropout on the adapter's input")
+    optimizer: Optimizer = Field(default="adamw", description="update rule")
+    learning_rate: Annotated[Positive | None, Expected("a finite number > 0", 1e-3)] = Field(
+        default=None, description="peak learning rate"
+    )
+    batch_size: Count = Field(
+        default=16, description="effective batch size in rows; never changed by the memory available"
+    )
+    beta1: BelowOne = Field(default=0.9, description="AdamW: decay of the first moment")
+    beta2: BelowOne = Field(default=0.999, description="AdamW: decay of the second moment")
+    beta2_batch_size: MaybeCount = Field(
+        default=None, description="B0 of beta2^(B/B0); none: the same beta2 at every batch size"
+    )
+    epsilon: Positive = Field(default=1e-8, description="AdamW: epsilon")
+    momentum: BelowOne = Field(default=0.9, description="SGD and sign-SGD: momentum")
+    weight_decay: NotNegative = Field(default=0.0, description="decoupled weight decay, times the learning rate")
+    max_grad_norm: MaybePositive = Field(
+        default=1.0, description="clip each trial's gradient to this norm; none: no clipping"
+    )
+    lr_scheduler_type: Schedule = Field(default="cosine", description="learning rate over the steps")
+    lr_floor: Share = Field(default=0.1, description="cosine_with_floor: fraction of the peak it ends at")
+    warmup_ratio: BelowOne = Field(default=0.0, description="linear warm-up, as a fraction of the steps")
+    warmup_steps: Whole = Field(
+        default=0, description="linear warm-up in steps; where > 0, used instead of warmup_ratio"
+    )
+    num_train_epochs: Count = Field(default=1, description="passes over the training rows")
+    max_steps: MaybeCount = Field(
+        default=None, description="train this many optimizer steps instead of num_train_epochs"
+    )
+    num_evaluations: Count = Field(
+        default=4, description="validations, evenly spaced over the samples, the last at the end"
+    )
+    init_seed: MaybeWhole = Field(
+        default=None, description="seed of the adapter's start; none: follows the trial's seed"
+    )
+    order_seed: MaybeWhole = Field(default=None, description="seed of the row order; none: follows the trial's seed")
+    subset_seed: MaybeWhole = Field(default=None, description="seed of a seeded subset; none: follows the trial's seed")
+
+
+class Search(Section):
+    """How configurations are chosen, and how the chosen ones are confirmed."""
+
+    search: SearchName = Field(default="grid", description="search plug-in")
+    seeds: Annotated[int, Field(ge=1, le=1000), Expected("a whole number from 1 to 1000", 1)] = Field(
+        default=1, description="selection seeds: each configuration is trained on seeds 0, 1, ..."
+    )
+    fresh_seeds: Whole = Field(default=3, description="reruns of each cell's winner, on seeds 1000, 1001, ...")
+
+
+SECTIONS: dict[str, type[Section]] = {"model": Model, "task": Task, "train": Train, "search": Search}
+SEEDS = ("init_seed", "order_seed", "subset_seed")
+AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
+
+
+def expected(section: str, field: str) -> Expected:
+    """Return what an error message says about a field."""
+    metadata = SECTIONS[section].model_fields[field].metadata
+    return next(item for item in reversed(metadata) if isinstance(item, Expected))
+
+
+def default(field: str) -> Any:
+    """Return the default of a setting that can be an axis."""
+    return SECTIONS[AXES[field]].model_fields[field].default

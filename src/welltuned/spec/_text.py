@@ -1,0 +1,41 @@
+"""A study file in its one canonical spelling: every setting, defaults included, keys in a fixed order."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from welltuned.spec._fields import AXES, REQUIRED, SECTIONS
+
+
+def write(name: str, seed: int, sections: Mapping[str, Mapping[str, Any]], axes: Any, methods: Any) -> str:
+    """Return TOML that reads back as the same study; a setting that an axis replaces is left out of its section."""
+    lines = [f"name = {value(name)}", f"seed = {seed}"]
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"]
+        settings = {field: v for field, v in sections[section].items() if field not in axes and _given(field, v)}
+        lines += [f"{field} = {value(setting)}" for field, setting in settings.items()]
+    if axes:
+        lines += ["", "[axes]"]
+        lines += [f"{field} = {value(axes[field])}" for field in AXES if field in axes]
+    for method in sorted(methods):
+        lines += ["", f"[methods.{value(method)}]"]
+        lines += [f"{field} = {value(methods[method][field])}" for field in AXES if field in methods[method]]
+    return "\n".join(lines) + "\n"
+
+
+def _given(field: str, setting: object) -> bool:
+    """Leave out what has no value because every method's own table gives it, or because it must come from an axis."""
+    return setting is not None or field not in REQUIRED
+
+
+def value(setting: Any) -> str:
+    """Write one value as TOML; None is "none"."""
+    if setting is None:
+        return '"none"'
+    if isinstance(setting, bool):
+        return "true" if setting else "false"
+    if isinstance(setting, str):
+        return json.dumps(setting, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(setting, tuple | list):
+        return f"[{', '.join(value(item) for item in setting)}]"  # pyright: ignore[reportUnknownVariableType]
+    return repr(setting)

@@ -1,0 +1,192 @@
+"""The one loop of the program: finish what is open, ask the search what it wants next, plan it, store the plan, go on.
+
+Everything that happens comes back through the store, hence resuming is nothing but running the loop again.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from welltuned import plan as plans
+from welltuned import plugins
+from welltuned.errors import MachineError, StoreError, WelltunedError
+from welltuned.executors.inline import Inline
+from welltuned.plan import Plan
+from welltuned.records import ExamJob, JobLost, Progress, Proposal, TrainJob, Trial
+from welltuned.spec import Spec
+from welltuned.store import DifferingEvent, Store
+from welltuned.study import lost, surveys
+from welltuned.study.options import Note, Observer, Options, Planned, Started, silent
+from welltuned.study.view import Study
+
+EXAM_TRIALS = 16  # adapters that are graded together; assumed
+
+
+def run(
+    spec: Spec | str | Path,
+    folder: str | Path | None = None,
+    observe: Observer = silent,
+    options: Options | None = None,
+) -> Study:
+    """Run a study to its end, or go on with it. `folder` is runs/<name> unless given.
+
+    It may be interrupted at any time, by Ctrl-C or kill -9: run it again to go on.
+    """
+    source = (
+        None if isinstance(spec, Spec) else Path(spec).read_text(encoding="utf-8") if Path(spec).is_file() else None
+    )
+    spec = spec if isinstance(spec, Spec) else Spec.load(spec)
+    folder = Path("runs") / spec.name if folder is None else Path(folder)
+    options = options or Options()
+    with Store.create(folder, spec.name, spec.text(), spec.hash(), source) as store:
+        try:
+            _run(store, spec, options, observe)
+        except KeyboardInterrupt:
+            counts = store.counts()
+            num_ended = counts.num_trials - counts.num_open
+            stored = (
+                f"{num_ended} of {counts.num_trials} trials are finished, the others stored up to their last checkpoint"
+            )
+            observe(Note(f"Interrupted. In {folder} {stored}; run the same command again to go on."))
+            raise
+    return Study(folder)
+
+
+def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
+    threads = _settled(store, "threads", options.threads, options.new_threads)
+    with Inline(options.runtime(str(store.blobs), threads), options.entry) as executor:
+        known = surveys.collect(spec, store.surveys(), executor, options.entry, observe)
+        for key, survey in known.items():
+            store.append(survey, key)
+        plan = plans.make(spec, known)
+        _check_same_inputs(store, plan)
+        store.settle("cell", json.dumps(plan.cell))
+        memory_bytes = _settled(store, "memory_bytes", options.memory_bytes, options.new_memory_bytes)
+        search = plugins.load("searches", spec.search.search)
+        observe(Planned(plan, store.counts()))
+        while True:
+            while jobs := store.open_jobs():
+                _run_job(jobs[0], store, executor, observe)
+            proposal: Proposal = search.propose(plan, store.results())
+            if proposal.finished:
+                return
+            _add(proposal, plan, store, memory_bytes)
+
+
+def _settled(store: Store, key: str, asked: int | None, now: Callable[[], int]) -> int:
+    """Return what is asked for, else what the study began with, else what this machine has now; remember the first.
+
+    Packs and sums split in another way differ in their last bits, so a resumed study keeps to what it began with.
+    """
+    known = store.fact(key) or store.settle(key, str(asked or now()))
+    return asked or int(known)
+
+
+def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int) -> None:
+    """Store what the search wants next: packs of trials, or exams of frozen ones."""
+    store.add_trials(proposal.trials)  # one that equals a finished trial has its result by this
+    ended = {result.trial_id for result in store.results()}
+    wanted = [trial for trial in proposal.trials if trial.id not in ended]
+    store.freeze(proposal.exams)
+    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes), *_exams(proposal.exams, store)]
+    if not jobs and len(wanted) == len(proposal.trials):
+        raise WelltunedError(
+            f"search '{plan.spec.search.search}' wants nothing and says that it is not finished; this is a defect of it"
+        )
+    store.add_jobs(jobs)
+
+
+def _exams(trials: Sequence[Trial], store: Store) -> list[ExamJob]:
+    adapters = {result.trial_id: result.adapter for result in store.results()}
+    jobs: list[ExamJob] = []
+    ordered = sorted(trials, key=lambda trial: json.dumps(trial.config.data_key()))
+    for _, members in itertools.groupby(ordered, key=lambda trial: trial.config.data_key()):
+        rest = list(members)
+        for part in (rest[start : start + EXAM_TRIALS] for start in range(0, len(rest), EXAM_TRIALS)):
+            jobs.append(lost.exam(part, [_given(adapters[trial.id], trial) for trial in part], "test"))
+    return jobs
+
+
+def _given(adapter: str | None, trial: Trial) -> str:
+    if adapter is None:
+        raise WelltunedError(f"trial {trial.id} is to be graded and has no adapter; this is a defect of welltuned")
+    return adapter
+
+
+def _run_job(job: TrainJob | ExamJob, store: Store, executor: Inline, observe: Observer) -> None:
+    """Run one job to its end, storing every event before anybody sees it; plan anew what the machine lost."""
+    if isinstance(job, ExamJob):
+        store.log_test_read(job.trials[0].config.data_hash, job.trials)
+    observe(Started(job, store.counts()))
+    events = executor.run(job)
+    try:
+        for event in events:
+            if not isinstance(event, Progress):
+                store.append(event, job.id)
+            observe(event)
+            if isinstance(event, JobLost):
+                _replace(job, event.reason, store, observe, afresh=False)
+    except DifferingEvent as error:
+        events.close()
+        store.append(JobLost(job.id, str(error)), job.id)
+        _replace(job, str(error), store, observe, afresh=True)
+
+
+def _replace(job: TrainJob | ExamJob, reason: str, store: Store, observe: Observer, afresh: bool) -> None:
+    ended = store.ended(job.id)
+    left = [trial for trial in job.trials if trial.id not in ended]
+    num_losses = store.num_losses(job.id)
+    job = next(found for found in store.open_jobs() if found.id == job.id)  # with its newest checkpoint
+    replacement = (lost.afresh if afresh else lost.again)(job, num_losses, left) if left else ()
+    if replacement == (job,):
+        observe(Note(f"Lost {job.id} ({reason}); going on from its checkpoint."))
+    elif replacement is None:
+        _give_up(job, left, num_losses, reason, store, observe)
+    else:
+        store.add_jobs(replacement, replaces=job.id, reason=reason)
+        shapes = " and ".join(_shape(part) for part in replacement)
+        observe(
+            Note(f"Lost {job.id} ({reason}); trying again with {shapes or 'nothing, since all its trials have ended'}.")
+        )
+
+
+def _give_up(
+    job: TrainJob | ExamJob, left: Sequence[Trial], num_losses: int, reason: str, store: Store, observe: Observer
+) -> None:
+    """Record trials that the machine cannot train as LOST; what it cannot grade stays open, since it is trained."""
+    if isinstance(job, ExamJob):
+        raise MachineError(
+            f"grading {len(left)} adapters: the worker was lost {num_losses} times, the last time because {reason}; "
+            "free some memory and run again: nothing is lost"
+        )
+    for trial in left:
+        outcome = lost.given_up(trial, num_losses, reason)
+        store.append(outcome, job.id)
+        observe(outcome)
+    store.add_jobs([], replaces=job.id, reason=reason)
+    observe(Note(f"Lost {job.id} {num_losses} times ({reason}); its {len(left)} trials are given up and not scored."))
+
+
+def _shape(job: TrainJob | ExamJob) -> str:
+    rows = f", {job.micro_rows} rows of each" if isinstance(job, TrainJob) else ""
+    return f"{len(job.trials)} trials{rows}"
+
+
+def _check_same_inputs(store: Store, plan: Plan) -> None:
+    """Refuse to go on where weights, data or a plug-in changed: old and new trials would not be one study."""
+    now: dict[str, str] = {}
+    for config in (config for arm in plan.arms for config in arm.configs):
+        now[f"base {config.base}"] = config.base_hash
+        now[f"data of task {config.task}"] = config.data_hash
+        now[f"version of task {config.task}"] = str(config.task_version)
+        now[f"version of method {config.method}"] = f"{config.method_version} {config.method_source}".strip()
+    then: dict[str, str] = json.loads(store.settle("inputs", json.dumps(now, sort_keys=True)))
+    changed = [
+        f"{name} (got {now.get(name)}, expected {value})" for name, value in then.items() if now.get(name) != value
+    ]
+    if changed:
+        raise StoreError(
+            f"study folder {store.folder}: changed since the study began: {', '.join(changed)}; put the old one back, "
+            "or run in another folder"
+        )

@@ -1,0 +1,74 @@
+"""What to do with a job that the machine lost: go on, then half the rows, then half the trials, then give up. Pure."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from welltuned.costs import packing
+from welltuned.records import ExamJob, Outcome, Status, TrainJob, Trial
+
+MAX_RETRIES = 3  # design decision D6
+
+
+def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...] | None:
+    """Return what replaces a job on its `num_losses`-th loss; (job,) to go on with it as it is, None to give up.
+
+    `left` are its trials that have not ended. A pack that came as far as a checkpoint did fit into memory, so the first
+    time it goes on from there.
+    """
+    if num_losses > MAX_RETRIES:
+        return None
+    if isinstance(job, ExamJob):
+        return tuple(_numbered(part, num_losses) for part in _halves(job, left))
+    if num_losses == 1 and job.resume is not None:
+        return (job,)
+    smaller = packing.smaller(packing.make_job(left, job.micro_rows)) or (packing.make_job(left, job.micro_rows),)
+    return tuple(_numbered(part, num_losses) for part in smaller)
+
+
+def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...] | None:
+    """Return what replaces a job that did not repeat its own numbers on resuming: the same, from the start."""
+    if num_losses > MAX_RETRIES:
+        return None
+    if isinstance(job, ExamJob):
+        return (_numbered(_part(job, left), num_losses),)
+    return (_numbered(packing.make_job(left, job.micro_rows), num_losses),)
+
+
+def given_up(trial: Trial, num_losses: int, reason: str) -> Outcome:
+    """Return the outcome of a trial that the machine could not train; it is never scored."""
+    return Outcome(
+        trial_id=trial.id,
+        status=Status.LOST,
+        reason=f"lost {num_losses} times, the last time because {reason}",
+        num_steps=0,
+        num_samples=0,
+        num_tokens=0,
+        seconds=0.0,
+        pack_seconds=0.0,
+        clip_fraction=0.0,
+        validation_nll=None,
+        adapter=None,
+        train_losses=(),
+        num_trainable=0,
+    )
+
+
+def _halves(job: ExamJob, left: Sequence[Trial]) -> list[ExamJob]:
+    half = (len(left) + 1) // 2
+    return [_part(job, part) for part in (left[:half], left[half:]) if part]
+
+
+def _part(job: ExamJob, left: Sequence[Trial]) -> ExamJob:
+    adapters = dict(zip(job.trials, job.adapters, strict=True))
+    return exam(left, [adapters[trial] for trial in left], job.split)
+
+
+def exam(trials: Sequence[Trial], adapters: Sequence[str], split: str) -> ExamJob:
+    """Return the job that grades these adapters; its id is the hash of theirs."""
+    pack = packing.make_job(trials, 1)
+    return ExamJob(f"exam-{split}-{pack.id}", tuple(trials), tuple(adapters), split)
+
+
+def _numbered(job: TrainJob | ExamJob, num_losses: int) -> TrainJob | ExamJob:
+    """Mark a job as a replacement, so that it is not taken for an equal one that was lost."""
+    return dataclasses.replace(job, id=f"{job.id}.{num_losses}")

@@ -1,0 +1,46 @@
+"""Look at a base model and its data before planning: sites, sizes, token counts, and every problem found at once."""
+
+from welltuned import data
+from welltuned.errors import InputError
+from welltuned.models import base as bases
+from welltuned.models.sites import coverage, linear_modules
+from welltuned.records import Site, Survey, SurveyJob
+
+
+def survey(job: SurveyJob) -> Survey:
+    """Return what there is to know; InputError holds the model's and the data's problems together."""
+    config = job.config
+    problems: list[str] = []
+    base = counts = None
+    try:
+        base = bases.skeleton(config.base, config.revision, config.target_modules)
+    except InputError as error:
+        problems += error.problems
+    try:
+        counts = data.counts(config, bases.load_tokenizer(config.base, config.revision))
+    except InputError as error:
+        problems += error.problems
+    if base is None or counts is None:
+        raise InputError(problems)
+    text_config = base.model.config.get_text_config()
+    head = base.model.get_output_embeddings()
+    return Survey(
+        config_key=job.id,
+        sites=tuple(Site(name, *base.weight(name).shape) for name in base.sites),
+        num_parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+        num_base_weights=coverage(base.model, linear_modules(base.model))[1],
+        num_head_weights=sum(parameter.numel() for parameter in head.parameters()),
+        hidden_size=text_config.hidden_size,
+        num_layers=text_config.num_hidden_layers,
+        num_heads=text_config.num_attention_heads,
+        vocab_size=text_config.vocab_size,
+        num_train_available=counts.num_train_available,
+        num_validation=counts.num_validation,
+        num_test=counts.num_test,
+        mean_tokens=counts.mean_tokens,
+        longest_tokens=counts.longest_tokens,
+        mean_target_tokens=counts.mean_target_tokens,
+        num_truncated=counts.num_truncated,
+        num_dropped=counts.num_dropped,
+        num_duplicates=counts.num_duplicates,
+    )

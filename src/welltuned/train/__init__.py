@@ -1,0 +1,1 @@
+"""Training a pack: cursors, schedules, the micro-step loop, checkpoints."""

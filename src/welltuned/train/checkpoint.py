@@ -1,0 +1,79 @@
+"""A pack's whole state, and one trial's adapter, as safetensors blobs named by their content.
+
+A checkpoint holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack continues
+to the bit; anchors are not stored, since `init` makes them again from the base.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from welltuned.methods._method import State
+from welltuned.records import Config, Role, Trial
+from welltuned.store import blobs
+
+if TYPE_CHECKING:
+    from welltuned.train.loop import PackRun
+
+BUFFERS = ("flat_NP", "grad_NP", "moment1_NP", "moment2_NP")
+
+
+def save(run: PackRun) -> str:
+    """Write the state of a running pack and return the blob's name."""
+    tensors = {
+        f"{place}.{name}": vars(group)[name].contiguous()
+        for place, group in enumerate(run.state.groups)
+        for name in BUFFERS
+    }
+    note = {
+        "job": run.job.id,
+        "micro_step": run.micro_step,
+        "seconds": run.seconds,
+        "live": [run.runners.index(runner) for runner in run.live],
+        "runners": [runner.snapshot() for runner in run.runners],
+    }
+    metadata = {"welltuned": json.dumps(note, allow_nan=False)}
+    return blobs.write(Path(run.runtime.blobs), lambda path: save_file(tensors, path, metadata))
+
+
+def restore(run: PackRun, blob: str) -> None:
+    """Take a pack, fresh from its job, to where the checkpoint left it."""
+    path = blobs.path(Path(run.runtime.blobs), blob)
+    note = _note(path)
+    assert note["job"] == run.job.id, f"checkpoint {blob} belongs to pack {note['job']}, not {run.job.id}"
+    run.micro_step, run.seconds = note["micro_step"], note["seconds"]
+    for runner, snapshot in zip(run.runners, note["runners"], strict=True):
+        runner.restore(snapshot)
+    run.live = [run.runners[place] for place in note["live"]]
+    run.state = run.state.select(note["live"])
+    tensors = load_file(path, device=str(run.model.base.device))
+    for place, group in enumerate(run.state.groups):
+        for name in BUFFERS:
+            vars(group)[name].copy_(tensors[f"{place}.{name}"])
+
+
+def save_adapter(folder: str, trial: Trial, states: dict[str, State]) -> str:
+    """Write one trial's adapter, trained tensors and anchors by site, and return the blob's name."""
+    tensors = {f"{site}:{name}": tensor.cpu() for site, state in states.items() for name, tensor in state.items()}
+    metadata = {"welltuned": json.dumps({"config": trial.config.text(), "role": trial.role}, allow_nan=False)}
+    return blobs.write(Path(folder), lambda path: save_file(tensors, path, metadata))
+
+
+def load_adapter(path: Path, device: str = "cpu") -> tuple[Trial, dict[str, State]]:
+    """Read one trial's adapter: its trial and its tensors by site."""
+    states: dict[str, State] = {}
+    for key, tensor in load_file(path, device=device).items():
+        site, _, name = key.rpartition(":")
+        states.setdefault(site, {})[name] = tensor
+    note = _note(path)
+    return Trial(Config.parse(note["config"]), Role(note["role"])), states
+
+
+def _note(path: Path) -> dict:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["welltuned"])

@@ -1,0 +1,157 @@
+"""The micro-step loop: one pack, from its first row to every trial's outcome (design D2, D3, D6).
+
+Each micro-step gathers up to m rows of every live trial, runs the base once over all of them, takes the gradients of all
+adapters, and lets those trials step whose effective batch is complete. Trials that end are retired; the block is compacted
+at planned points only, so that a neighbour's end changes no bit of a trial's numbers before them.
+Shape letters: N live trials, K target positions of all rows, trial-major.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+
+from welltuned.evaluate.nll import validation_nll
+from welltuned.objectives import causal_lm
+from welltuned.packing import optimizer
+from welltuned.packing.dropout import Dropout, key
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.state import PackState, grouped, initial, num_trainable
+from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
+from welltuned.train import checkpoint
+from welltuned.packing.batch import Block, RowTable
+from welltuned.train.runner import Runner
+from welltuned.train.schedule import learning_rate
+
+NUM_COMPACTIONS = 16  # planned points in a pack at which retired trials leave the block; assumed, to be measured
+PROGRESS_SECONDS = 0.5  # between signs of life; assumed
+
+
+class PackRun:
+    """A pack in training. `events()` runs it; everything it decides follows from the job alone."""
+
+    def __init__(self, model: PackedModel, job: TrainJob, train: RowTable, validation: RowTable, runtime: Runtime) -> None:
+        self.model, self.job, self.train, self.validation, self.runtime = model, job, train, validation, runtime
+        self.base_nll = validation_nll(model, None, validation)[0]
+        trials = grouped(job.trials)
+        self.runners = [Runner(trial, train.num_targets, train.lengths, job.micro_rows, self.base_nll) for trial in trials]
+        self.num_micro_steps = max(len(runner.turns) for runner in self.runners)
+        self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
+        self.live = list(self.runners)  # in the order of the state's positions
+        self.state: PackState = initial(model.base, trials)
+        self.micro_step = 0
+        self.seconds = 0.0  # spent on this pack, earlier processes included
+
+    def events(self) -> Iterator[Event]:
+        """Train to the end, yielding curve points, outcomes, checkpoints and signs of life."""
+        if self.job.resume is not None:
+            checkpoint.restore(self, self.job.resume)
+        else:
+            yield from (runner.start() for runner in self.runners)
+        clock, saved, shown, tokens = time.monotonic(), time.monotonic(), time.monotonic(), 0
+        while self.live:
+            tokens += self._micro_step()
+            self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
+            yield from self._evaluations()
+            if self.micro_step % self.compact_every == 0 or self.micro_step >= self.num_micro_steps:
+                self._compact()
+            now = time.monotonic()
+            if now - shown > PROGRESS_SECONDS:
+                yield Progress(self.job.id, self.micro_step / self.num_micro_steps, tokens / (now - shown))
+                shown, tokens = now, 0
+            if self.live and now - saved > self.runtime.checkpoint_seconds:
+                yield Checkpoint(self.job.id, self.micro_step, checkpoint.save(self))
+                saved = time.monotonic()
+            self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
+
+    def _micro_step(self) -> int:
+        """Forward and backward for one turn of every live trial, then the steps that are due; return real tokens read."""
+        turns = [runner.turn(self.micro_step) for runner in self.live]
+        block = self.train.block([turn.rows for turn in turns], self.job.micro_rows)
+        loss_N = self._backward(block, [turn.num_targets for turn in turns])
+        for runner, turn, loss in zip(self.live, turns, loss_N, strict=True):
+            runner.read(turn, loss)
+        self._retire_diverged()
+        self._step()
+        self.micro_step += 1
+        return sum(int(self.train.lengths[turn.rows].sum()) for turn in turns)
+
+    def _backward(self, block: Block, num_targets: list[int]) -> list[float]:
+        """Accumulate the gradients of the block; return each trial's share of its effective batch's loss."""
+        base, width = self.model.base, self.job.micro_rows
+        trial_K = block.row_K // width
+        weight_N = torch.tensor([1 / max(1, count) for count in num_targets], dtype=torch.float64, device=base.device)
+        with self.model.bound(self.state, self._dropout()):
+            features = base.features(block.ids_RT)
+            chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
+            weights_K = weight_N[trial_K].to(torch.promote_types(base.dtype, torch.float32))
+            total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, block.targets_K, weights_K, base.vocab_size)
+            self.state.accumulate(total)
+        sums_N = torch.zeros_like(weight_N).index_add_(0, trial_K, loss_K.double())
+        return (sums_N * weight_N).tolist()
+
+    def _dropout(self) -> Dropout | None:
+        """Return the dropout of this micro-step, or None where no live trial has any."""
+        if not any(runner.config.dropout for runner in self.live):
+            return None
+        keys = []
+        for runner in self.live:
+            turn = runner.turn(self.micro_step)
+            keys.append([key(runner.config, turn.step, turn.first_in_step + row) for row in range(self.job.micro_rows)])
+        rates = [runner.config.dropout for runner in self.live]
+        device = self.model.base.device
+        return Dropout(torch.tensor(keys, device=device), torch.tensor(rates, dtype=torch.float64, device=device))
+
+    def _step(self) -> None:
+        """Update the trials whose effective batch is complete."""
+        for group in self.state.groups:
+            members = self.live[group.start : group.stop]
+            due = [place for place, runner in enumerate(members) if runner.is_due()]
+            if not due:
+                continue
+            chosen = [members[place] for place in due]
+            rates = [learning_rate(runner.config, runner.num_steps, runner.total_steps) for runner in chosen]
+            counts = [runner.num_steps + 1 for runner in chosen]
+            configs = [runner.config for runner in chosen]
+            clipped = optimizer.step(self.model.base, group, due, configs, rates, counts)
+            for runner, rate, was_clipped in zip(chosen, rates, clipped, strict=True):
+                runner.stepped(rate, was_clipped)
+
+    def _retire_diverged(self) -> None:
+        """Freeze trials whose loss says they diverged: zero their numbers, so that nothing non-finite flows on."""
+        for place, runner in enumerate(self.live):
+            if runner.status is Status.DIVERGED and not runner.frozen:
+                runner.frozen = True
+                self._zero(place)
+
+    def _zero(self, place: int) -> None:
+        for group in self.state.groups:
+            if group.start <= place < group.stop:
+                group.flat_NP[place - group.start] = 0
+                group.grad_NP[place - group.start] = 0
+
+    def _evaluations(self) -> Iterator[Event]:
+        """Evaluate the trials that reached an evaluation point, all at once; end those that are through."""
+        pending = [place for place, runner in enumerate(self.live) if runner.wants_evaluation()]
+        if pending:
+            whole = len(pending) == len(self.live)
+            state = self.state if whole else self.state.select(pending)
+            values = validation_nll(self.model, state, self.validation)
+            for place, value in zip(pending, values, strict=True):
+                yield self.live[place].evaluated(value)
+        self._retire_diverged()
+        for place, runner in enumerate(self.live):
+            if runner.is_over() and not runner.reported:
+                adapter = None
+                if runner.status is Status.FINISHED:
+                    adapter = checkpoint.save_adapter(self.runtime.blobs, runner.trial, self.state.trial_state(place))
+                pack_tokens = sum(other.num_tokens for other in self.runners)
+                yield runner.outcome(self.seconds, pack_tokens, adapter, num_trainable(self.model.base, runner.trial))
+
+    def _compact(self) -> None:
+        """Let retired trials leave the block."""
+        keep = [place for place, runner in enumerate(self.live) if not runner.reported]
+        if len(keep) < len(self.live):
+            self.state = self.state.select(keep)
+            self.live = [self.live[place] for place in keep]

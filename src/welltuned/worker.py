@@ -1,0 +1,131 @@
+"""The worker: runs one job and yields its events. It holds the base between jobs, and the program's one broad `except`."""
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from welltuned import data, plugins
+from welltuned.errors import WelltunedError
+from welltuned.evaluate import exam
+from welltuned.models import base as bases
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.probe import check_cross_talk
+from welltuned.packing.state import assemble, grouped
+from welltuned.records import Config, Event, ExamJob, Job, JobEnd, JobLost, Progress, Runtime, SurveyJob, TrainJob
+from welltuned.store import blobs
+from welltuned.survey import survey
+from welltuned.packing.batch import RowTable
+from welltuned.train.checkpoint import load_adapter
+from welltuned.train.loop import PackRun
+
+
+@dataclass
+class _Held:
+    """The base that the last job used, kept for the next one."""
+
+    key: tuple | None = None
+    model: PackedModel | None = None
+
+
+_held = _Held()
+
+
+def run(job: Job, runtime: Runtime) -> Iterator[Event]:
+    """Run a job to its JobEnd. Memory that runs out is a JobLost; wrong input raises InputError."""
+    torch.set_num_threads(runtime.threads)
+    started = time.monotonic()
+    try:
+        if isinstance(job, SurveyJob):
+            yield survey(job)
+        elif isinstance(job, TrainJob):
+            yield from _train(job, runtime)
+        else:
+            yield from _examine(job, runtime)
+    except WelltunedError:
+        raise
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        yield JobLost(job.id, f"out of memory: {error}")
+        return
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    yield JobEnd(job.id, time.monotonic() - started, peak_bytes, _environment(runtime))
+
+
+def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
+    configs = [trial.config for trial in job.trials]
+    model = _model(configs[0], runtime)
+    tokenizer = model.base.tokenizer
+    rows = data.load(data.widest(configs), tokenizer, ("train", "validation"))
+    tables = [RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in ("train", "validation")]
+    yield Progress(job.id, 0.0, 0.0, "initialising")
+    yield from PackRun(model, job, *tables, runtime).events()
+
+
+def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
+    config = job.trials[0].config
+    model = _model(config, runtime)
+    tokenizer = model.base.tokenizer
+    rows = data.load(config, tokenizer, (job.split,))[job.split]
+    adapters = {}
+    for trial, blob in zip(job.trials, job.adapters, strict=True):
+        adapters[trial.id] = load_adapter(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
+    trials = grouped(job.trials)
+    state = assemble(model.base, trials, [adapters[trial.id] for trial in trials])
+    generated: list[list[list[int]]] = [[] for _ in trials]
+    task = plugins.load("tasks", config.task)
+    started = time.monotonic()
+    for part in exam.answers(model, state, rows, task, _pad_id(tokenizer)):
+        for mine, new in zip(generated, part, strict=True):
+            mine += new
+        num_tokens = sum(len(ids) for mine in generated for ids in mine)
+        rate = num_tokens / (time.monotonic() - started)
+        yield Progress(job.id, len(generated[0]) / len(rows.token_ids), rate, "grading")
+    seconds = (time.monotonic() - started) / len(trials)
+    for trial, mine in zip(trials, generated, strict=True):
+        yield exam.grade(trial, job.split, mine, rows, tokenizer, seconds)
+
+
+def _model(config: Config, runtime: Runtime) -> PackedModel:
+    """Return the packed base of a configuration, the one held if it is the same; every load is probed."""
+    key = (config.base, config.revision, config.base_hash, config.dtype, config.target_modules, runtime.device)
+    if _held.key != key or _held.model is None:
+        _held.key = _held.model = None  # free the old one before the new one is loaded
+        arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device)
+        model = PackedModel(bases.load(*arguments))
+        check_cross_talk(model)
+        _held.key, _held.model = key, model
+    return _held.model
+
+
+def _pad_id(tokenizer) -> int:
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether PyTorch or Python ran out of memory; PyTorch's CPU allocator has no exception class of its own."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def _environment(runtime: Runtime) -> str:
+    facts = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": runtime.threads,
+        "device": runtime.device,
+    }
+    return json.dumps(facts, sort_keys=True)

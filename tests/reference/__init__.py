@@ -1,0 +1,1 @@
+"""Slow, obvious twins of what welltuned does fast. Nothing here imports packing/ or methods/."""

@@ -1,0 +1,489 @@
+"""The command line, with the fake worker in place of the one that trains."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections import deque
+from datetime import datetime
+
+import pytest
+
+import synthetic
+from welltuned import cli, report, study
+from welltuned.cli import _options, _progress, _results
+from welltuned.errors import InputError
+from welltuned.records import JobEnd, Progress, Status, TrainJob
+from welltuned.spec import Spec, field_rows
+from welltuned.store import Counts
+
+ROOT = pathlib.Path(__file__).parents[1]
+STUDY = """
+name = "tiny"
+[model]
+base = "abacus-small"
+[task]
+task = "abacus"
+num_train = 64
+num_validation = 8
+num_test = 8
+[train]
+rank = 4
+[axes]
+method = ["lora", "pissa"]
+batch_size = [4, 16]
+learning_rate = [1e-3, 1e-2, 0.9]
+[search]
+fresh_seeds = 2
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Stand in an empty folder with a study file, and train with the fake worker."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    monkeypatch.setattr(study, "Options", functools.partial(study.Options, entry="fake_worker:run"))
+    return tmp_path
+
+
+@pytest.fixture
+def quick_report(monkeypatch):
+    """Build no figures: they take seconds, and tests/test_report.py looks at them."""
+
+    def build(results, declaration, folder):
+        folder.mkdir(exist_ok=True)
+        (folder / "report.html").write_text(f"{len(results)} results of {declaration.name}")
+        return folder / "report.html"
+
+    monkeypatch.setattr(report, "build", build)
+
+
+def call(*arguments: str) -> int:
+    """Run the command line in this process and return its exit status."""
+    try:
+        cli.main(arguments)
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def flags(verb: str) -> set[str]:
+    import typer
+
+    command = typer.main.get_command(cli._app(verb))
+    return {name for parameter in command.commands[verb].params for name in parameter.opts if name.startswith("-")}
+
+
+def output(capsys) -> str:
+    captured = capsys.readouterr()
+    assert captured.err == "" or "Traceback" not in captured.err
+    return captured.out
+
+
+# The verbs ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_verb_and_every_verb_has_a_file(capsys):
+    assert call("--help") == 0
+    shown = output(capsys)
+    assert all(re.search(rf"\b{verb}\b", shown) for verb in cli.VERBS)
+    files = {path.stem for path in (ROOT / "src/welltuned/cli").glob("[!_]*.py")}
+    assert files == set(cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_a_verb_explains_itself(verb, capsys):
+    assert call(verb, "--help") == 0
+    assert f"welltuned {verb}" in output(capsys)
+
+
+def test_only_the_verb_that_is_called_is_imported():
+    code = "import sys, welltuned.cli as c\ntry:\n    c.main(['report', '--help'])\nexcept SystemExit:\n    pass\n"
+    code += "print(sorted(name for name in sys.modules if name.startswith('welltuned.cli.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "['welltuned.cli._options', 'welltuned.cli.report']"
+
+
+def test_an_unknown_verb_is_refused_with_a_suggestion(capsys):
+    assert call("rum") == 2
+    assert "Did you mean 'run'?" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert call("--version") == 0
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert output(capsys).strip() in (declared, "unknown: welltuned is run from its sources without being installed")
+
+
+def test_flags_say_where_and_how_much_and_never_what():
+    """A ratchet: a new flag must be added here, and a hyperparameter must not."""
+    where = {"--folder", "--device", "--threads", "--memory", "--to", "--form", "--json", "--trials", "--yes"}
+    written_to_a_file = {"--model", "--task", "--data"}  # of `init`
+    assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file
+    assert not {"--model", "--task", "--data"} & set().union(*(flags(verb) for verb in cli.VERBS if verb != "init"))
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_problem_is_a_line_on_stderr_and_the_exit_status_is_2(here, capsys):
+    (here / "bad.toml").write_text(STUDY.replace("rank = 4", "rank = 0\nlerning_rate = 1e-3"))
+    assert call("run", "bad.toml") == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert len(lines) == 2 and all(line.startswith("error: train.") for line in lines)
+    assert any("learning_rate" in line for line in lines) and any("rank: got 0" in line for line in lines)
+    assert not (here / "runs").exists()
+
+
+def test_a_missing_file_is_one_line(here, capsys):
+    assert call("plan", "nope.toml") == 2
+    line = capsys.readouterr().err
+    assert (
+        line
+        == "error: study file: got 'nope.toml', expected an existing TOML file; check the path, or make one: "
+        + ("welltuned init\n")
+    )
+
+
+def test_a_missing_study_is_one_line(here, capsys):
+    assert call("show", "runs/nope") == 2
+    assert capsys.readouterr().err.startswith("error: study folder: got 'runs/nope', expected")
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0", "1 2", "", "1e9"])
+def test_memory_that_is_no_number_of_bytes_is_refused(text, here, capsys):
+    assert call("plan", "tiny.toml", "--memory", text) == 2
+    expected = f'error: --memory: got {text!r}, expected a number of bytes as in "12GB"; write --memory 12GB\n'
+    assert capsys.readouterr().err == expected
+
+
+def test_bytes_are_read():
+    assert _options.parse_bytes("2.5 GB") == 2_500_000_000
+
+
+# init -----------------------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_file_that_loads_and_names_every_setting(here, capsys):
+    assert call("init") == 0
+    assert "wrote study.toml" in output(capsys)
+    text = (here / "study.toml").read_text()
+    spec = Spec.load(here / "study.toml")
+    assert spec.method_names() == ("lora", "pissa", "milora")
+    for _, field, _, meaning in field_rows():
+        assert re.search(rf"^(# )?{field}( =|:)", text, re.MULTILINE), field
+        assert meaning in text
+
+
+def test_the_defaults_that_init_comments_on_are_the_defaults(here):
+    assert call("init") == 0
+    text = (here / "study.toml").read_text()
+    uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    assert uncommented.count("\n#") < text.count("\n#") - 20
+    assert Spec.parse(uncommented).hash() == Spec.parse(text).hash()
+
+
+def test_init_does_not_overwrite(here, capsys):
+    assert call("init", "tiny.toml") == 2
+    assert capsys.readouterr().err == (
+        "error: study file: got 'tiny.toml', expected a file that does not exist yet; name another one, or say --yes\n"
+    )
+    assert (here / "tiny.toml").read_text() == STUDY
+    assert call("init", "tiny.toml", "--yes") == 0
+    assert (here / "tiny.toml").read_text() != STUDY
+
+
+def test_init_reports_what_is_wrong_and_writes_nothing(here, capsys):
+    assert call("init", "--model", "abacus-smal", "--task", "gsm8", "--data", "nope.jsonl") == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'gsm8k'?" in error and "did you mean 'abacus-small'?" in error and "nope.jsonl" in error
+    assert not (here / "study.toml").exists()
+
+
+def test_init_fits_the_splits_to_the_rows_of_a_file(here, capsys):
+    rows = [json.dumps({"prompt": f"{number} and {number}:", "completion": " so"}) for number in range(300)]
+    (here / "rows.jsonl").write_text("\n".join(rows) + "\n\n")
+    assert call("init", "--data", "rows.jsonl") == 0
+    spec = Spec.load(here / "study.toml")
+    assert (spec.task.task, spec.task.num_train, spec.task.num_validation, spec.task.num_test) == (
+        "completion",
+        240,
+        30,
+        30,
+    )
+
+
+def test_init_says_when_it_cannot_write(here, capsys):
+    assert call("init", "no/such/folder/study.toml") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: study file: got 'no/such/folder/study.toml', expected a place that can be written; choose another"
+    )
+
+
+# plan -----------------------------------------------------------------------------------------------------------------
+
+
+def test_plan_shows_settings_arms_and_cost_and_trains_nothing(here, capsys):
+    assert call("plan", "tiny.toml") == 0
+    shown = output(capsys)
+    assert re.search(r"train\.weight_decay +0\.0 +default", shown)
+    assert re.search(r"train\.rank +4 +file", shown)
+    assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +2 +4 ", shown)
+    assert "in all: 20 trials with reruns" in shown and "assumed 50 GFLOP/s" in shown
+    assert not (here / "runs").exists()
+
+
+def test_plan_reads_the_speed_that_was_measured(here, capsys, quick_report):
+    assert call("run", "tiny.toml") == 0
+    capsys.readouterr()
+    assert call("plan", "tiny.toml") == 0
+    assert re.search(r"time: +about .* \(measured [\d,]+ tokens/s\)", output(capsys))
+
+
+def test_plan_as_json(here, capsys):
+    assert call("plan", "tiny.toml", "--json", "--memory", "4GB") == 0
+    plan = json.loads(output(capsys))
+    assert plan["name"] == "tiny" and plan["spec_hash"] == Spec.load("tiny.toml").hash()
+    assert plan["cost"]["num_trials"] == 20 and plan["available_memory_bytes"] == 4_000_000_000
+    assert plan["cost"]["memory_bytes"] == sum(plan["cost"]["memory"].values())
+
+
+# run, show, report ----------------------------------------------------------------------------------------------------
+
+
+def test_run_ends_with_a_table_and_a_report(here, capsys):
+    assert call("run", "tiny.toml") == 0
+    captured = capsys.readouterr()
+    rows = [line for line in captured.out.splitlines() if re.match(r"[* ]  (lora|pissa), batch ", line)]
+    assert len(rows) == 4 and sum(row.startswith("*") for row in rows) == 2
+    assert captured.out.splitlines()[-1] == "report: runs/tiny/report/report.html"
+    assert (here / "runs/tiny/report/report.html").is_file()
+    lines = captured.err.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines)
+    assert lines[1].endswith("tiny: 12 trials and 8 reruns on fresh seeds")
+
+
+def test_running_again_trains_nothing_again(here, capsys, quick_report):
+    assert call("run", "tiny.toml") == 0
+    first = capsys.readouterr()
+    assert call("run", "tiny.toml") == 0
+    second = capsys.readouterr()
+    assert second.out == first.out
+    assert "going on: 20 trials are done already" in second.err and "training" not in second.err
+
+
+def test_a_folder_of_another_study_is_refused(here, capsys, quick_report):
+    assert call("run", "tiny.toml", "--folder", "mine") == 0
+    (here / "tiny.toml").write_text(STUDY.replace("rank = 4", "rank = 2"))
+    capsys.readouterr()
+    assert call("run", "tiny.toml", "--folder", "mine") == 2
+    assert capsys.readouterr().err.startswith("error: study folder mine: ")
+
+
+def test_show_and_report_as_text_and_json(here, capsys, quick_report):
+    assert call("run", "tiny.toml") == 0
+    capsys.readouterr()
+    assert call("show", "runs/tiny", "--trials") == 0
+    shown = output(capsys)
+    assert shown.startswith("tiny in runs/tiny\n20 of 20 trials known so far have ended: 16 finished, 4 diverged")
+    assert len(re.findall(r"^[0-9a-f]{16}  ", shown, re.MULTILINE)) == 20
+    assert call("show", "runs/tiny") == 0
+    assert output(capsys).endswith("every trial with its id: welltuned show runs/tiny --trials\n")
+    assert call("show", "runs/tiny", "--json") == 0
+    state = json.loads(output(capsys))
+    assert state["counts"]["num_finished"] == 16 and len(state["trials"]) == 20
+    assert call("report", "runs/tiny") == 0
+    assert output(capsys) == "look at runs/tiny/report/report.html\n"
+    assert call("report", "runs/tiny", "--json") == 0
+    assert json.loads(output(capsys)) == {"report": "runs/tiny/report/report.html"}
+
+
+def test_the_demo_runs_the_study_that_is_packaged(here, capsys, monkeypatch, quick_report):
+    import welltuned.cli.demo as demo
+
+    (here / "demo.toml").write_text(STUDY.replace('"tiny"', '"demo"'))
+    monkeypatch.setattr(demo, "study_file", lambda: here / "demo.toml")
+    assert call("demo") == 0
+    assert output(capsys).splitlines()[-1] == "look at runs/demo/report/report.html"
+
+
+def test_the_demo_study_is_found_in_a_checkout_and_in_a_wheel():
+    import welltuned.cli.demo as demo
+
+    assert Spec.load(demo.study_file()).name == "demo"
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"studies/demo.toml": f"welltuned/cli/{demo.NAME}"}
+
+
+def environment(**more: str) -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
+FAKE_COMMAND = """
+import functools, sys
+from welltuned import cli, report, study
+study.Options = functools.partial(study.Options, entry="fake_worker:run")
+if __name__ == "__main__":
+    cli.main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_says_how_to_go_on_and_ends_with_130(here, capsys, quick_report):
+    (here / "command.py").write_text(FAKE_COMMAND)
+    arguments = [sys.executable, "command.py", "run", "tiny.toml"]
+    slow = environment(FAKE_STEP_SECONDS="0.5")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=slow) as process:
+        assert process.stderr is not None
+        while "training" not in (line := process.stderr.readline()):
+            assert line, "it ended before it trained"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. In runs/tiny 0 of 12 trials are finished" in error
+    assert "run the same command again to go on" in error and "Traceback" not in error
+    assert call("run", "tiny.toml") == 0
+    assert "report: runs/tiny" in output(capsys)
+
+
+# export, doctor -------------------------------------------------------------------------------------------------------
+
+
+def test_export_of_the_best_trial(here, capsys, monkeypatch, quick_report):
+    import welltuned.export
+
+    calls = []
+    monkeypatch.setattr(welltuned.export, "export", lambda *given: calls.append(given) or given[2])
+    assert call("run", "tiny.toml") == 0
+    capsys.readouterr()
+    assert call("export", "runs/tiny", "best", "--to", "adapter") == 0
+    reruns = [result for result in study.Study("runs/tiny").results() if result.role == "confirm"]
+    best = min((result for result in reruns if result.adapter), key=lambda result: result.validation_nll or 9e9)
+    assert calls == [(pathlib.Path("runs/tiny"), best.trial_id, pathlib.Path("adapter"), "peft")]
+    assert output(capsys) == f"wrote trial {best.trial_id} to adapter\n"
+    assert call("export", "runs/tiny", best.trial_id[:6], "--to", "there", "--form", "merged", "--json") == 0
+    assert json.loads(output(capsys)) == {"trial_id": best.trial_id[:6], "folder": "there", "form": "merged"}
+
+
+def test_there_is_no_best_trial_of_nothing():
+    with pytest.raises(
+        InputError, match="got 0 ended trials without an adapter, expected a finished one; run the study"
+    ):
+        _results.best_trial(())
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_doctor(ok, status, here, capsys, monkeypatch):
+    from welltuned.evaluate import doctor
+
+    check = doctor.Check("packed equals alone: lora", ok, "3e-16", "at most 1e-9")
+    monkeypatch.setattr(doctor, "check", lambda config: (check,))
+    assert call("doctor") == status
+    assert output(capsys).splitlines()[1].split()[0] == ("ok" if ok else "WRONG")
+    assert call("doctor", "--json") == status
+    assert json.loads(output(capsys))[0]["ok"] is ok
+
+
+# Progress -------------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A screen that keeps what it was shown."""
+
+    def __init__(self):
+        self.lines, self.states, self.closed = [], deque(), False
+
+    def line(self, text):
+        self.lines.append(text)
+
+    def state(self, state):
+        self.states.append(state.text(self.now))
+
+    def close(self):
+        self.closed = True
+
+
+def a_state(**changes) -> _progress.State:
+    return _progress.State(**{"num_trials": 10, "job_trials": 5, "job_fraction": 0.5, **changes})
+
+
+def test_the_time_left_is_what_the_rest_takes_at_this_speed():
+    state = a_state(num_ended=2, began_seconds=100.0, began_share=0.2)
+    assert state.share() == pytest.approx(0.45)
+    assert state.left_seconds(110.0) == pytest.approx(10 / 0.25 * 0.55)
+    assert "about 22 s left" in state.text(110.0)
+
+
+def test_nothing_is_said_about_the_time_left_before_anything_is_known():
+    assert a_state(num_trials=0).left_seconds(1.0) is None
+    assert a_state(began_share=0.25).left_seconds(1.0) is None
+    assert a_state(num_ended=10).left_seconds(1.0) is None
+
+
+def test_a_state_reads_as_one_line():
+    state = a_state(num_ended=3, num_diverged=1, tokens_per_second=25_300.0, note="initialising", began_share=0.55)
+    assert state.text(1.0) == "3/10 trials, 1 diverged, 25.3 k tokens/s (initialising)"
+    assert a_state(job_trials=0, num_ended=10, note="grading").text(1.0) == "10/10 trials (grading 50 %)"
+
+
+COUNTS = Counts(
+    num_trials=9,
+    num_finished=3,
+    num_diverged=0,
+    num_stopped=0,
+    num_lost=0,
+    num_open=6,
+    num_graded=0,
+    num_jobs=2,
+    num_jobs_open=1,
+    num_jobs_lost=0,
+)
+
+
+def test_an_observer_counts_what_it_hears():
+    screen = Recorder()
+    screen.now = 0.0
+    with _progress.Observer(screen, clock=lambda: 0.0) as observe:
+        observe(study.Note("a line"))
+        observe(study.Started(TrainJob("p", (), 4), COUNTS))
+        observe(Progress("p", 0.5, 100.0))
+        observe(JobEnd("p", 1.0, 1, "{}"))
+    assert screen.lines == ["a line", "training 0 trials together"] and screen.closed
+    assert screen.states[2] == "3/0 trials, 100 tokens/s"
+
+
+def test_plain_lines_have_the_time_of_day_and_are_not_too_many(capsys):
+    now = [0.0]
+    screen = _progress.PlainScreen(sys.stderr, lambda: now[0], lambda: datetime(2026, 1, 2, 3, 4, 5))
+    for seconds in (1.0, 14.0, 15.0, 16.0, 31.0):
+        now[0] = seconds
+        screen.state(a_state(num_ended=int(seconds)))
+    screen.line("a note")
+    screen.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["15/10", "31/10", "a"]
+    assert all(line.startswith("03:04:05 ") for line in lines)
+
+
+def test_a_terminal_gets_a_bar(capsys):
+    screen = _progress.LiveScreen()
+    screen.line("[bold]not markup[/bold]")
+    screen.state(a_state())
+    screen.close()
+    assert "[bold]not markup[/bold]" in capsys.readouterr().err
+
+
+def test_missing_numbers_read_as_a_dash_and_never_as_zero():
+    results, declaration = synthetic.study()
+    unfinished = [result for result in results if result.role == "select"]
+    text = _results.results_text(unfinished, declaration)
+    assert "–" in text and "In parentheses" in text
+    assert Status.FINISHED.value in _results.trials_text(results, declaration)

@@ -1,0 +1,218 @@
+"""Costs: operations against sums written out by hand, memory term by term, packs that hold every trial and fit."""
+
+import itertools
+import random
+
+import pytest
+
+from small_study import TEXT, edited, forge_hashes, survey_of
+from welltuned import data
+from welltuned import plan as plans
+from welltuned.costs import flops, memory, packing
+from welltuned.errors import MachineError
+from welltuned.records import Config, Role, Trial
+from welltuned.spec import Spec
+
+GIB = 2**30
+
+
+@pytest.fixture
+def config(monkeypatch) -> Config:
+    forge_hashes(monkeypatch)
+    return plans.expand(Spec.parse(TEXT))[0]
+
+
+def trials_of(**sections) -> list[Trial]:
+    return [Trial(config, Role.SELECT) for config in plans.expand(Spec.model_validate(edited(**sections)))]
+
+
+# Operations -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_train", "batch_size", "epochs", "max_steps"),
+    [(10, 4, 1, None), (10, 4, 3, None), (8, 4, 2, None), (10, 4, 1, 7), (10, 4, 1, 2), (10, 10, 1, 5)],
+)
+def test_steps_and_samples_against_counting_them(config, num_train, batch_size, epochs, max_steps):
+    config = config.replace(num_train=num_train, batch_size=batch_size, num_train_epochs=epochs, max_steps=max_steps)
+    steps = []
+    for _ in range(epochs if max_steps is None else max_steps):
+        rows = list(range(num_train))
+        while rows:
+            steps.append(rows[:batch_size])
+            rows = rows[batch_size:]
+    steps = steps[:max_steps]
+    assert flops.num_steps(config) == len(steps)
+    assert flops.num_samples(config) == sum(len(step) for step in steps)
+
+
+def test_lora_operations_written_out(config):
+    survey = survey_of(config)
+    trained = 8 * ((64 + 64) + (172 + 64) + (64 + 64))
+    tokens, targets = 512 * 64, 512 * 24
+    work = flops.work(config, survey)
+    assert flops.num_trainable(config, survey) == trained
+    assert work.train_flops == tokens * (4 * 100_000 + 6 * trained) + targets * 4 * 32_768
+    assert work.validation_flops == 5 * 32 * (64 * 2 * (100_000 + trained) + 24 * 2 * 32_768)
+
+
+def test_full_operations_are_six_for_each_adapted_weight(config):
+    survey = survey_of(config)
+    adapted = 64 * 64 + 172 * 64 + 64 * 64
+    work = flops.work(config.replace(method="full", rank=0), survey)
+    expected = 512 * 64 * (6 * adapted + 4 * (100_000 - adapted)) + 512 * 24 * 4 * 32_768
+    assert work.train_flops == expected
+
+
+def test_a_clamped_rank_is_counted_as_clamped(config):
+    survey = survey_of(config)
+    assert flops.num_trainable(config.replace(rank=500), survey) == 64 * (128 + 236 + 128)
+
+
+# Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_terms_written_out(config):
+    survey = survey_of(config)
+    trained = flops.num_trainable(config, survey)
+    found = memory.estimate([config, config], survey, micro_rows=4)
+    assert found.base_bytes == 4 * 150_000
+    assert found.adapter_bytes == found.gradient_bytes == 2 * 4 * trained
+    assert found.anchor_bytes == 0
+    assert found.optimizer_bytes == 2 * 2 * 4 * trained
+    assert found.logits_bytes == 3 * 4 * 8 * 24 * 512
+    assert found.total_bytes == sum(found.terms().values())
+    assert found.safety_bytes == pytest.approx(
+        0.3 * (found.total_bytes - found.runtime_bytes - found.safety_bytes), abs=1
+    )
+
+
+def test_memory_of_other_methods_optimizers_and_dtypes(config):
+    survey = survey_of(config)
+    plain = memory.estimate([config], survey, 4)
+    assert memory.estimate([config.replace(method="pissa")], survey, 4).anchor_bytes == plain.adapter_bytes
+    assert memory.estimate([config.replace(optimizer="sgd")], survey, 4).optimizer_bytes == plain.optimizer_bytes // 2
+    narrow = memory.estimate([config.replace(dtype="bfloat16")], survey, 4)
+    assert (narrow.base_bytes, narrow.adapter_bytes) == (plain.base_bytes // 2, plain.adapter_bytes)
+
+
+def test_memory_grows_with_rows_and_trials(config):
+    survey = survey_of(config)
+    sizes = [memory.estimate([config] * n, survey, m).total_bytes for n, m in ((1, 1), (1, 2), (2, 2), (4, 2), (4, 8))]
+    assert sizes == sorted(set(sizes))
+
+
+# Packs ----------------------------------------------------------------------------------------------------------------
+
+STUDY = {"axes": {"method": ["lora", "pissa", "milora", "full"], "batch_size": [1, 4, 16, 64], "rank": [2, 8]}}
+
+
+def check_packs(jobs, trials, survey, memory_bytes):
+    assert sorted(t.id for job in jobs for t in job.trials) == sorted(t.id for t in trials)
+    assert len({job.id for job in jobs}) == len(jobs)
+    for job in jobs:
+        configs = [trial.config for trial in job.trials]
+        assert len({config.data_key() for config in configs}) == 1
+        assert 1 <= job.micro_rows <= min(config.batch_size for config in configs)
+        assert memory.estimate(configs, survey, job.micro_rows).total_bytes <= memory_bytes
+        groups = [key for key, _ in itertools.groupby(configs, key=lambda config: (config.method, config.rank))]
+        assert len(groups) == len(set(groups)), "equal (method, rank) must be contiguous"
+
+
+@pytest.mark.parametrize("mebibytes", [4096, 440, 412])
+@pytest.mark.parametrize("mean_tokens", [10.0, 64.0, 900.0])
+def test_packs_hold_every_trial_once_and_fit(monkeypatch, mebibytes, mean_tokens):
+    forge_hashes(monkeypatch)
+    trials = trials_of(**STUDY, train={"num_train_epochs": 2})
+    survey = survey_of(trials[0].config, mean_tokens=mean_tokens)
+    check_packs(packing.pack(trials, survey, mebibytes * 2**20), trials, survey, mebibytes * 2**20)
+
+
+def test_packs_do_not_depend_on_the_order_of_trials(monkeypatch):
+    forge_hashes(monkeypatch)
+    trials = trials_of(**STUDY)
+    survey = survey_of(trials[0].config)
+    jobs = packing.pack(trials, survey, 4 * GIB)
+    shuffled = trials[:]
+    random.Random(1).shuffle(shuffled)
+    assert packing.pack(shuffled, survey, 4 * GIB) == jobs
+
+
+def test_a_pack_aims_at_the_target_of_tokens(monkeypatch):
+    forge_hashes(monkeypatch)
+    trials = trials_of(
+        axes={"batch_size": [4, 16, 64], "learning_rate": [k * 1e-4 for k in range(1, 31)], "method": ["lora"]}
+    )
+    survey = survey_of(trials[0].config)
+    for job in packing.pack(trials, survey, 4 * GIB):
+        assert job.micro_rows == 4
+        assert 0.8 * 8192 <= len(job.trials) * job.micro_rows * 64 <= 8192
+
+
+def test_few_trials_get_more_rows(monkeypatch):
+    forge_hashes(monkeypatch)
+    trials = trials_of(axes={"batch_size": [64], "learning_rate": [1e-3, 1e-2], "method": ["lora"]})
+    (job,) = packing.pack(trials, survey_of(trials[0].config), 4 * GIB)
+    assert (len(job.trials), job.micro_rows) == (2, 64)
+
+
+def test_rows_that_divide_the_batches_are_preferred(monkeypatch):
+    """With batches of 6 and 9, m = 6 would leave a third of the slots of 9 empty, m = 3 none."""
+    forge_hashes(monkeypatch)
+    trials = trials_of(axes={"batch_size": [6, 9], "learning_rate": [1e-3], "method": ["lora"]})
+    (job,) = packing.pack(trials, survey_of(trials[0].config), 4 * GIB)
+    assert job.micro_rows == 3
+
+
+def test_trials_that_end_together_and_see_the_same_rows_are_together(monkeypatch):
+    forge_hashes(monkeypatch)
+    rates = [k * 1e-4 for k in range(1, 41)]
+    trials = trials_of(
+        axes={"num_train_epochs": [1, 2], "learning_rate": rates, "method": ["lora"], "batch_size": [4]},
+        search={"seeds": 2},
+    )
+    jobs = packing.pack(trials, survey_of(trials[0].config), 4 * GIB)
+    assert all(len({t.config.num_train_epochs for t in job.trials}) == 1 for job in jobs)
+    num_mixed = sum(len({t.config.order_seed for t in job.trials}) > 1 for job in jobs)
+    assert num_mixed <= 2  # one for each length at most
+
+
+def test_a_pack_that_cannot_fit_says_what_it_needs(config):
+    with pytest.raises(
+        MachineError,
+        match=r"memory: got '0\.10 GiB', expected about 0\.39 GiB for one trial with one row; free some, or",
+    ):
+        packing.pack([Trial(config, Role.SELECT)], survey_of(config), GIB // 10)
+
+
+def test_a_pack_that_was_too_large_is_tried_smaller_until_nothing_is_left(monkeypatch):
+    forge_hashes(monkeypatch)
+    trials = trials_of(axes={"method": ["lora"], "learning_rate": [1e-3, 2e-3, 5e-3], "batch_size": [4]})
+    job = packing.make_job(trials, 4)
+    (job,) = packing.smaller(job)
+    assert (len(job.trials), job.micro_rows) == (3, 2)
+    (job,) = packing.smaller(job)
+    assert (len(job.trials), job.micro_rows) == (3, 1)
+    one, two = packing.smaller(job)
+    assert (len(one.trials), len(two.trials)) == (1, 2)
+    assert one.trials + two.trials == tuple(trials)
+    assert packing.smaller(one) == ()
+
+
+def test_an_id_depends_on_members_and_rows(monkeypatch):
+    forge_hashes(monkeypatch)
+    trials = trials_of()
+    ids = {packing.make_job(trials[:n], m).id for n in (1, 2, 3) for m in (1, 2)}
+    assert len(ids) == 6
+    assert packing.make_job(trials, 2).id == packing.make_job(tuple(trials), 2).id
+
+
+def test_counted_samples_are_those_that_the_trainer_reads(config):
+    from welltuned.train import cursor
+
+    for batch_size, max_steps in ((4, None), (5, None), (4, 20)):
+        changed = config.replace(num_train=33, batch_size=batch_size, max_steps=max_steps, num_train_epochs=2)
+        rows = cursor.batches(changed, 64)
+        assert flops.num_samples(changed) == sum(len(step) for step in rows)
+        assert flops.num_steps(changed) == len(rows)
+    assert data.subset(config.replace(num_train=33), 64).tolist() == list(range(33))

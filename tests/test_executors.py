@@ -1,0 +1,159 @@
+"""The inline executor: events arrive, errors cross as themselves, a dead child is a lost job, no child is orphaned."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fake_worker
+from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
+from welltuned.executors import machine
+from welltuned.executors.inline import Inline
+from welltuned.records import JobEnd, JobLost, Outcome, Role, Runtime, SurveyJob, TrainJob, Trial
+
+ENTRY = "fake_worker:run"
+JOB = TrainJob("pack", (Trial(fake_worker.CONFIG, Role.SELECT),), 4)
+
+
+@pytest.fixture
+def moods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder in which a file tells the child to misbehave once."""
+    folder = tmp_path / "moods"
+    folder.mkdir()
+    monkeypatch.setenv("FAKE_MOODS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def inline(tmp_path: Path, moods: Path):
+    """Return an executor that runs the fake worker."""
+    with Inline(Runtime("cpu", 1, 30.0, str(tmp_path / "blobs")), ENTRY) as executor:
+        yield executor
+
+
+def test_events_of_the_child_equal_those_of_a_direct_call(inline: Inline, tmp_path: Path) -> None:
+    direct = list(fake_worker.run(JOB, Runtime("cpu", 1, 30.0, str(tmp_path / "direct"))))
+    through = list(inline.run(JOB))
+    assert [type(event) for event in through] == [type(event) for event in direct]
+    assert [e.train_losses for e in through if isinstance(e, Outcome)] == [
+        e.train_losses for e in direct if isinstance(e, Outcome)
+    ]
+    assert isinstance(through[-1], JobEnd)
+
+
+def test_the_child_stays_alive_between_jobs(inline: Inline) -> None:
+    list(inline.run(JOB))
+    first = inline.process_id
+    list(inline.run(SurveyJob("key", fake_worker.CONFIG)))
+    assert inline.process_id == first
+
+
+@pytest.mark.parametrize(("mood", "said"), [("kill", "SIGKILL"), ("exit", "exit code 3"), ("memory", "out of memory")])
+def test_a_dead_child_is_a_lost_job_and_the_next_job_gets_a_new_child(
+    inline: Inline, moods: Path, mood: str, said: str
+) -> None:
+    (moods / mood).touch()
+    last = list(inline.run(JOB))[-1]
+    assert isinstance(last, JobLost)
+    assert said in last.reason
+    assert isinstance(list(inline.run(JOB))[-1], JobEnd)
+
+
+@pytest.mark.parametrize(("mood", "kind"), [("store", StoreError), ("machine", MachineError)])
+def test_errors_cross_as_themselves(inline: Inline, moods: Path, mood: str, kind: type[WelltunedError]) -> None:
+    (moods / mood).touch()
+    with pytest.raises(kind, match=f"^planted {mood} error$"):
+        list(inline.run(JOB))
+    assert isinstance(list(inline.run(JOB))[-1], JobEnd)
+
+
+def test_an_input_error_keeps_its_problems_apart(inline: Inline, moods: Path) -> None:
+    (moods / "input").touch()
+    with pytest.raises(InputError) as caught:
+        list(inline.run(JOB))
+    assert caught.value.problems == ("first problem", "second problem")
+
+
+def test_an_unexpected_error_carries_its_traceback(inline: Inline, moods: Path) -> None:
+    (moods / "crash").touch()
+    with pytest.raises(WelltunedError, match=r"(?s)defect of welltuned.*please report.*ZeroDivisionError: planted"):
+        list(inline.run(JOB))
+
+
+def test_a_job_that_is_abandoned_leaves_nothing_for_the_next(inline: Inline) -> None:
+    for _ in inline.run(JOB):
+        break
+    events = list(inline.run(SurveyJob("key", fake_worker.CONFIG)))
+    assert [type(event).__name__ for event in events] == ["Survey", "JobEnd"]
+
+
+def test_memory_is_what_the_machine_and_the_container_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "meminfo"
+    info.write_text("MemTotal: 8000 kB\nMemAvailable:    4000 kB\n")
+    monkeypatch.setattr(machine, "MEMORY_INFO", info)
+    monkeypatch.setattr(machine, "CONTROL_GROUP", tmp_path)
+    assert machine.memory_bytes("cpu") == int(0.8 * 4000 * 1024)
+    (tmp_path / "memory.current").write_text("2000000")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory_bytes("cpu") == int(0.8 * 4000 * 1024)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 500000\n")
+    assert machine.memory_bytes("cpu") == int(0.8 * 1500000)
+    info.unlink()
+    (tmp_path / "memory.max").unlink()
+    assert machine.memory_bytes("cpu") > 0
+    assert machine.num_threads() >= 1
+
+
+def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        MachineError, match=r"--device: got 'cuda:0', expected a machine with nvidia-smi; use --device cpu"
+    ):
+        machine.memory_bytes("cuda:0")
+    with pytest.raises(InputError, match=r"--device: got 'gpu', expected \"cpu\" or \"cuda:0\"; write --device cpu"):
+        machine.memory_bytes("gpu")
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 1000\n")
+    command.chmod(0o755)
+    assert machine.memory_bytes("cuda:1") == int(0.8 * 1000 * 2**20)
+    command.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    with pytest.raises(MachineError, match=r"--device cuda:1: got 'No devices were found', expected its free memory"):
+        machine.memory_bytes("cuda:1")
+
+
+PARENT = """
+import sys
+import fake_worker
+from welltuned.executors import machine
+from welltuned.executors.inline import Inline
+from welltuned.records import Role, Runtime, TrainJob, Trial
+inline = Inline(Runtime("cpu", 1, 30.0, sys.argv[1]), "fake_worker:run")
+for event in inline.run(TrainJob("pack", (Trial(fake_worker.CONFIG, Role.SELECT),), 4)):
+    print(inline.process_id, flush=True)
+"""
+
+
+def _alive(process_id: int) -> bool:
+    stat = Path(f"/proc/{process_id}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_kill_9_of_the_parent_leaves_no_orphan(tmp_path: Path) -> None:
+    # No `__main__` guard in PARENT, and none is needed.
+    environment = {**os.environ, "FAKE_STEP_SECONDS": "20", "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert _alive(child)
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)

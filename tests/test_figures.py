@@ -1,0 +1,189 @@
+"""Every figure's numbers against the planted study, its caption, and that it draws; its ink is looked at by people."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from matplotlib.figure import Figure
+
+import synthetic
+from synthetic import Design, Valley
+from welltuned import plugins
+from welltuned.figures import _ink
+from welltuned.records import Result, Role, Status
+
+NAMES = plugins.names("figures")
+
+
+def numbers_of(name, results, declaration=synthetic.DECLARATION):
+    return plugins.load("figures", name).compute(results, declaration)
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[Result, ...]:
+    """Return the usual study with noise."""
+    return synthetic.study(Design(noise=0.004))[0]
+
+
+def test_the_figures_promised_are_there():
+    assert NAMES == [
+        "accuracy_by_batch",
+        "heatmap",
+        "learning_rate_sweeps",
+        "loss_by_batch",
+        "optimal_learning_rate",
+        "throughput",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_draws_and_says_what_it_shows(name, planted):
+    picture = plugins.load("figures", name)
+    numbers = picture.compute(planted, synthetic.DECLARATION)
+    assert dataclasses.is_dataclass(numbers) and numbers.__dataclass_params__.frozen
+    assert isinstance(picture.draw(numbers), Figure)
+    assert picture.caption(numbers).endswith(".") and "None" not in picture.caption(numbers)
+    assert json.dumps(picture.rows(numbers), allow_nan=False)
+    assert {row["method"] for row in picture.rows(numbers)} == {"lora", "milora", "pissa"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_without_numbers_says_why(name):
+    reason = numbers_of(name, ())
+    assert isinstance(reason, str) and reason.endswith(".")
+    lost = [dataclasses.replace(one, status=Status.LOST, seconds=0.0) for one in synthetic.study()[0]]
+    assert isinstance(numbers_of(name, lost), str)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_survives_odd_studies(name, planted):
+    odd = [
+        synthetic.study(Design(valleys=(Valley("lora", -2.5),), batches=(16,)))[0],  # one cell
+        synthetic.study(Design(rates=(1e-3,)))[0],  # one learning rate
+        synthetic.study(Design(fresh_seeds=1, graded=False))[0],
+        synthetic.study(Design(valleys=(Valley("lora", -2.5, diverge_log10=-9.0),)))[0],  # all diverged
+        [one for one in planted if one.role is Role.SELECT][:5],  # hardly begun
+        [one for one in planted if one.role is Role.SELECT][::3],  # holes in the grid
+    ]
+    picture = plugins.load("figures", name)
+    for results in odd:
+        numbers = picture.compute(results, synthetic.DECLARATION)
+        if not isinstance(numbers, str):
+            assert json.dumps(picture.rows(numbers), allow_nan=False) and picture.caption(numbers)
+            assert isinstance(picture.draw(numbers), Figure)
+
+
+def test_further_axes_are_further_lines():
+    low, _ = synthetic.study(Design(changes={"rank": 4}))
+    high, _ = synthetic.study(Design(changes={"rank": 32}))
+    declaration = dataclasses.replace(synthetic.DECLARATION, cell=("method", "rank", "batch_size"))
+    numbers = numbers_of("accuracy_by_batch", low + high, declaration)
+    assert [one.name for one in numbers.series][:3] == ["lora, rank 4", "lora, rank 32", "milora, rank 4"]
+    looks = _ink.looks([(one.method, one.name) for one in numbers.series])
+    assert looks["lora, rank 4"].colour == looks["lora, rank 32"].colour
+    assert looks["lora, rank 4"].dash != looks["lora, rank 32"].dash
+
+
+def test_methods_keep_their_colours_whatever_their_order():
+    one = _ink.looks([("pissa", "pissa"), ("lora", "lora")])
+    assert one == _ink.looks([("lora", "lora"), ("pissa", "pissa")])
+    assert len({look.colour for look in _ink.looks([(str(n), str(n)) for n in range(7)]).values()}) == 7
+    assert len(set(_ink.looks([(str(n), str(n)) for n in range(14)]).values())) == 14
+
+
+def test_accuracy_by_batch_reads_fresh_seeds_only(planted):
+    numbers = numbers_of("accuracy_by_batch", planted)
+    reading = numbers.series[0].readings[1]
+    fresh = [
+        one.test_accuracy
+        for one in planted
+        if one.role is Role.CONFIRM and (one.config.method, one.config.batch_size) == ("lora", 16)
+    ]
+    assert reading.values == tuple(fresh) and reading.interval.mean == pytest.approx(sum(fresh) / 3)
+    caption = plugins.load("figures", "accuracy_by_batch").caption(numbers)
+    assert "3 fresh seeds" in caption and "95 % t interval" in caption and "Test items: 200" in caption
+
+
+def test_accuracy_by_batch_counts_what_it_drops(planted):
+    some = [one for one in planted if one.role is Role.SELECT or one.config.batch_size != 64]
+    picture = plugins.load("figures", "accuracy_by_batch")
+    numbers = picture.compute(some, synthetic.DECLARATION)
+    assert numbers.num_missing == 3 and "3 cells without a rerun left out" in picture.caption(numbers)
+    ungraded = [dataclasses.replace(one, test_correct=None) for one in planted]
+    assert picture.compute(ungraded, synthetic.DECLARATION) == "The study grades no test answers."
+
+
+def test_sweeps_mark_divergence_and_the_selected_rate(planted):
+    picture = plugins.load("figures", "learning_rate_sweeps")
+    numbers = picture.compute(planted, synthetic.DECLARATION)
+    pissa = next(sweep for sweep in numbers.sweeps if (sweep.method, sweep.batch_size) == ("pissa", 16))
+    assert [rate.num_diverged for rate in pissa.rates] == [0] * 9 + [1] * 2
+    assert {rate.mean_nll for rate in pissa.rates if rate.num_diverged} == {synthetic.BASE_NLL}
+    assert pissa.selected_rate == min(pissa.rates, key=lambda rate: rate.mean_nll).learning_rate
+    assert numbers.base_nll == pytest.approx(synthetic.BASE_NLL)
+    assert "divergence (12 trials)" in picture.caption(numbers) and "hence no interval" in picture.caption(numbers)
+
+
+def test_sweeps_have_bars_only_with_seeds():
+    picture = plugins.load("figures", "learning_rate_sweeps")
+    numbers = picture.compute(synthetic.study(Design(seeds=2, noise=0.01))[0], synthetic.DECLARATION)
+    assert "one standard deviation over seeds" in picture.caption(numbers)
+    assert all(rate.sd_nll is not None for sweep in numbers.sweeps for rate in sweep.rates)
+
+
+def test_the_heat_map_frames_one_tile_for_each_column_and_leaves_untried_ones_blank():
+    results, declaration = synthetic.study(Design())
+    numbers = numbers_of("heatmap", results)
+    assert [sum(tile.selected for tile in panel.tiles) for panel in numbers.panels] == [3, 3, 3]
+    assert numbers.num_blank == 0
+    fewer = [one for one in results if one.config.method == "lora" or one.config.learning_rate < 1e-2]
+    picture = plugins.load("figures", "heatmap")
+    assert "Grey: not tried" in picture.caption(picture.compute(fewer, declaration))
+
+
+def test_optimal_learning_rates_are_the_planted_ones_with_their_slope():
+    numbers = numbers_of("optimal_learning_rate", synthetic.study(Design())[0])
+    for track, valley in zip(numbers.tracks, Design().valleys, strict=True):
+        for batch, found in zip(track.batches, track.optima, strict=True):
+            assert math.log10(found.learning_rate) == pytest.approx(synthetic.truth(valley, batch), abs=1e-9)
+        assert track.slope == pytest.approx(valley.slope / math.log10(2))
+
+
+def test_an_optimum_on_the_edge_is_hollow_and_out_of_the_slope():
+    results, declaration = synthetic.study(
+        Design(rates=synthetic.RATES[:7])
+    )  # up to 3.2e-3: lora at batch 64 is cut off
+    picture = plugins.load("figures", "optimal_learning_rate")
+    numbers = picture.compute(results, declaration)
+    lora = numbers.tracks[0]
+    assert lora.optima[2].learning_rate is None and lora.optima[2].edge == "high"
+    assert numbers.num_edges >= 1 and "whose best is on the grid's edge" in picture.caption(numbers)
+
+
+def test_names_with_dollars_and_brackets_are_drawn_as_they_are():
+    valleys = (Valley("a$b<c>&", -2.5), Valley("$\\frac", -2.6))
+    results, declaration = synthetic.study(Design(valleys=valleys))
+    for name in NAMES:
+        picture = plugins.load("figures", name)
+        with picture.style():
+            picture.draw(picture.compute(results, declaration)).canvas.draw()
+
+
+def test_computing_numbers_loads_no_matplotlib():
+    code = (
+        "import sys; from welltuned import plugins\n"
+        "for name in plugins.names('figures'): plugins.load('figures', name)\n"
+        "print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_environment())
+    assert done.stdout.strip() == "False"
+
+
+def _environment():
+    import os
+    import pathlib
+
+    return {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[1] / "src")}

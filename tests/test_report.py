@@ -1,0 +1,265 @@
+"""The page: every planted caveat is on it, names are inert, nothing is a NaN, and every SVG is well-formed."""
+
+import csv
+import dataclasses
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import synthetic
+from synthetic import Design, Valley
+from welltuned import plugins
+from welltuned.analysis import summary
+from welltuned.analysis.caveats import caveats
+from welltuned.records import Role, Status
+from welltuned.report import build
+from welltuned.report.answer import answers
+from welltuned.report.svg import SVG, finish
+
+VOID = {"meta", "br", "link", "img"}
+
+
+class Reader(HTMLParser):
+    """Reads a page: its tags, its text, and whether every tag is closed in its order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.titles: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.titles if self.open and self.open[-1] == "title" else self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words).replace("\xa0", " "))
+
+
+@pytest.fixture(scope="module")
+def spoilt():
+    """Return a study with most of what can be wrong in it."""
+    results, declaration = synthetic.study(Design(noise=0.004, fresh_seeds=2))
+    last = next(one for one in reversed(results) if one.role is Role.SELECT)
+    results = tuple(dataclasses.replace(one, status=Status.LOST) if one is last else one for one in results)
+    survey = dataclasses.replace(synthetic.SURVEY, num_truncated=3, num_dropped=2, num_duplicates=1)
+    return results, dataclasses.replace(
+        declaration,
+        name="<script>alert(1)</script> & 'more'",
+        spec_text='name = "<script>alert(1)</script>"\n',
+        surveys=(survey,),
+        environments=('{"torch": "2.13.0", "note": "<b>"}', '{"torch": "2.14.0", "threads": 2}'),
+        num_test_reads=2,
+        num_lost=1,
+        finished=False,
+        num_planned=140,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(spoilt, tmp_path_factory) -> Path:
+    """Return a folder with the spoilt study's report."""
+    folder = tmp_path_factory.mktemp("report")
+    assert build(*spoilt, folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Reader:
+    """Return the page, read."""
+    return Reader((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_every_tag_is_closed(page):
+    assert page.open == []
+
+
+def test_every_caveat_is_on_the_page_and_before_the_tables(page, spoilt):
+    found = caveats(*spoilt)
+    assert {caveat.kind for caveat in found} >= {
+        "diverged",
+        "single seed",
+        "batch edge",
+        "environments",
+        "duplicates",
+        "truncated",
+        "dropped",
+        "test reads",
+        "lost",
+        "unscored",
+        "unfinished",
+    }
+    for caveat in found:
+        assert caveat.text in page.text
+        assert page.text.index(caveat.text) < page.text.index("The best of each method")
+
+
+def test_a_name_with_a_script_is_inert(page, folder):
+    assert "script" not in page.tags and "b" in page.tags
+    assert "<script" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert page.text.count("<script>alert(1)</script>") == 2  # the heading and the declaration
+    assert "<b>" in page.text  # the environment's note
+
+
+def test_the_page_needs_nothing_from_elsewhere(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "http-equiv" in text and not re.search(r'(src|href)="?https?:', text)
+    assert set(re.findall(r'https?://[^"\s<]+', text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_nothing_reads_nan_or_none(folder, page):
+    for text in [page.text, *page.titles, *(path.read_text(encoding="utf-8") for path in folder.rglob("*.csv"))]:
+        assert not re.search(r"\b(nan|inf|None|NaN)\b", text)
+
+
+def test_an_unfinished_study_says_so(page):
+    assert "welltuned study, unfinished" in page.text
+    assert "The study is unfinished: 117 of 140 trials have ended." in page.text
+
+
+def test_the_declaration_is_shown_with_its_hash(page, spoilt):
+    assert spoilt[1].spec_hash in page.text and spoilt[1].spec_text.strip() in page.text
+
+
+def test_every_figure_is_inlined_with_tooltips_and_unique_ids(page, folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.tags.count("svg") == len(plugins.names("figures"))
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    referred = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert referred <= set(ids)
+    assert any(title.startswith("lora, batch 16, learning rate") for title in page.titles)
+    assert "tip:" not in text
+
+
+@pytest.mark.parametrize("name", plugins.names("figures"))
+def test_every_figure_lies_beside_the_page_in_four_formats(name, folder):
+    root = ElementTree.fromstring((folder / "figures" / f"{name}.svg").read_text(encoding="utf-8"))
+    assert root.tag == f"{{{SVG}}}svg" and root.get("role") == "img" and root.get("aria-label")
+    texts = ["".join(element.itertext()) for element in root.iter(f"{{{SVG}}}text")]
+    assert "batch size" in " ".join(texts) or "batch 16" in texts  # text stays text
+    assert any(element.tag == f"{{{SVG}}}title" for element in root.iter())
+    assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    with (folder / "figures" / f"{name}.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) >= 9
+
+
+def test_results_csv_has_a_row_for_each_trial(folder, spoilt):
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial_id"] for row in rows] == [one.trial_id for one in spoilt[0]]
+    assert float(rows[3]["validation_nll"]) == spoilt[0][3].validation_nll
+    assert rows[0]["test_accuracy"] == ""
+
+
+def test_the_same_results_give_the_same_bytes(folder, spoilt, tmp_path):
+    build(*spoilt, tmp_path)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_a_second_report_leaves_nothing_of_the_first(spoilt, tmp_path):
+    (tmp_path / "figures").mkdir()
+    for name in ("heatmap.png", "throughput.csv", "../report.html"):
+        (tmp_path / "figures" / name).write_text("of an earlier report", encoding="utf-8")
+    build((), spoilt[1], tmp_path)
+    assert list((tmp_path / "figures").iterdir()) == []
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert (
+        "earlier report" not in text
+        and "No trial has ended yet." in text
+        and "Not drawn: no trial has a recorded time." in text
+    )
+
+
+def test_one_method_without_a_graded_test_still_makes_a_report(tmp_path):
+    results, declaration = synthetic.study(Design(valleys=(Valley("lora", -2.5),), batches=(16,), graded=False))
+    text = Reader(build(results, declaration, tmp_path).read_text(encoding="utf-8")).text
+    assert "lora reaches a validation loss of 0.4" in text and "nothing to compare it with" in text
+    assert "test accuracy" not in text.partition("Terms")[0]
+
+
+# The answer -----------------------------------------------------------------------------------------------------------
+
+
+def answer_of(design: Design) -> str:
+    results, declaration = synthetic.study(design)
+    return " ".join(answers(summary.summarise(results, declaration.cell)))
+
+
+def test_equal_methods_are_not_told_apart():
+    results, declaration = synthetic.study(Design(valleys=(Valley("lora", -2.5),), graded=False))
+    shifts = {1000: 0.01, 1001: -0.01, 1002: 0.001}  # a twin whose fresh seeds differ by chance only
+    twin = tuple(
+        dataclasses.replace(
+            one,
+            config=one.config.replace(method="twin"),
+            validation_nll=one.validation_nll + shifts.get(one.config.init_seed, 0.0),
+        )
+        for one in results
+    )
+    text = " ".join(answers(summary.summarise(results + twin, declaration.cell)))
+    assert text.endswith("the two are not told apart.")
+
+
+def test_a_planted_difference_is_told():
+    valleys = (Valley("lora", -2.5), Valley("pissa", -2.5, floor=0.8))
+    text = answer_of(Design(valleys=valleys, noise=0.003, graded=False))
+    assert text.startswith("Tuned on validation and rerun on 3 fresh seeds, lora has the lowest validation loss: 0.")
+    gap = float(re.search(r"runner-up pissa is −([0-9.]+) nats", text).group(1))
+    assert gap == pytest.approx(0.4, abs=0.02)
+    assert text.endswith("the two differ beyond the chance of seeds.")
+    text = answer_of(Design(valleys=valleys, noise=0.003))
+    assert "lora has the highest test accuracy" in text and "points (paired over 3 seeds" in text
+
+
+def test_one_seed_and_no_seed_tell_nothing_apart():
+    assert "which has no interval: the two are not told apart." in answer_of(Design(fresh_seeds=1))
+    assert "nothing is told apart yet" in answer_of(Design(fresh_seeds=0))
+    assert answers(()) == ("No trial has ended yet. Run the study again to go on.",)
+
+
+def test_each_problem_has_its_answer():
+    small, _ = synthetic.study()
+    large, _ = synthetic.study(Design(changes={"base": "abacus-large"}))
+    found = answers(summary.summarise(small + large, ("base", "method", "batch_size")))
+    assert [text.split(",")[0] for text in found] == ["On abacus-large", "On abacus-small"]
+
+
+# SVG ------------------------------------------------------------------------------------------------------------------
+
+
+def test_finish_turns_tips_into_titles_and_makes_ids_its_own():
+    made = finish(
+        f'<svg xmlns="{SVG}" xmlns:xlink="http://www.w3.org/1999/xlink"><metadata>x</metadata>'
+        '<defs><style type="text/css">*{a: b}</style><path id="m1"/></defs>'
+        '<g id="tip:a &lt; b &amp; c"><use xlink:href="#m1" clip-path="url(#p1)"/></g>'
+        "<text style=\"font: 9px 'DejaVu Sans'\">t</text></svg>",
+        "heatmap",
+        'what "it" shows',
+    )
+    root = ElementTree.fromstring(made)
+    group = root.find(f"{{{SVG}}}g")
+    assert group.get("id") is None and group[0].tag == f"{{{SVG}}}title" and group[0].text == "a < b & c"
+    assert group[1].get("{http://www.w3.org/1999/xlink}href") == "#heatmap-m1"
+    assert group[1].get("clip-path") == "url(#heatmap-p1)"
+    assert root.get("aria-label") == 'what "it" shows'
+    assert "metadata" not in made and "<style" not in made and "system-ui" in made
