@@ -237,8 +237,9 @@ license: apache-2.0
 A {parameters:,}-parameter Llama-architecture model (width {width}, {layers} layers, bfloat16, {vocabulary} tokens),
 made for tests, demos and studies of fine-tuning on two CPU cores. It is not useful for anything else.
 
-- **Pretrained** by `scripts/make_abacus.py`, seed {seed}, on {tokens:,} generated tokens: arithmetic up to 99 and
-  one-step stories, for example `Question: Leo starts with 28 maps. He finds 6 more. How many maps does Leo have?` and
+- **Pretrained** by `scripts/make_abacus.py`, seed {seed}, on {tokens:,} generated tokens: arithmetic up to 99
+  (also sums of up to four steps, without a story) and one-step stories, for example
+  `Question: Leo starts with 28 maps. He finds 6 more. How many maps does Leo have?` and
   `Answer: 28 + 6 = 34. The answer is: 34`.
 - **Solves** {one_step:.1%} of one-step and {multi_step:.1%} of multi-step problems (greedy, {graded} of the test split
   each): the task `abacus` fine-tunes it on problems of 2 to 4 steps.

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-# Before anything imports torch or numpy: two test workers on two cores, and sums in an order that does not depend on them.
+# Before anything imports torch or numpy: two test workers on two cores, and sums that do not depend on threads.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -17,7 +17,7 @@ from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam
 from welltuned.models import base as bases
 from welltuned.packing.linear import PackedModel
-from welltuned.packing.probe import check_cross_talk
+from welltuned.packing import probe
 from welltuned.packing.state import assemble, grouped
 from welltuned.records import Config, Event, ExamJob, Job, JobEnd, JobLost, Progress, Runtime, SurveyJob, TrainJob
 from welltuned.store import blobs
@@ -101,7 +101,7 @@ def _model(config: Config, runtime: Runtime) -> PackedModel:
         _held.key = _held.model = None  # free the old one before the new one is loaded
         arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device)
         model = PackedModel(bases.load(*arguments))
-        check_cross_talk(model)
+        probe.check(model)
         _held.key, _held.model = key, model
     return _held.model
 

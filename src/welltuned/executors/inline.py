@@ -101,7 +101,8 @@ class Inline:
             handle = theirs.fileno()
             path = json.dumps([str(folder) for folder in sys.path])
             command = [sys.executable, "-c", BOOT, str(handle), self._entry, str(os.getpid()), path]
-            self._process = subprocess.Popen(command, pass_fds=(handle,), stdin=subprocess.DEVNULL)
+            quiet = {**os.environ, "TQDM_DISABLE": "1"}  # libraries' bars would write across the study's own
+            self._process = subprocess.Popen(command, pass_fds=(handle,), stdin=subprocess.DEVNULL, env=quiet)
         self._connection = Connection(ours.detach())
         return self._connection
 

@@ -116,6 +116,7 @@ def draw(numbers: Heatmap) -> Figure:
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         bar.ax.tick_params(length=0)
         bar.solids.set_edgecolor("face")  # pyright: ignore[reportOptionalMemberAccess]
+        bar.solids.set_rasterized(False)  # pyright: ignore[reportOptionalMemberAccess]  # no picture inside the SVG
         return drawing
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -69,7 +70,7 @@ def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str,
             options |= {"gguf_file": files.gguf, "quantization_config": GgufConfig(dequantize=True)}
         model = AutoModelForCausalLM.from_pretrained(files.folder, local_files_only=True, **options)
         tokenizer = load_tokenizer(name, revision)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(
             f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
             f"{_first_line(error)}; check the folder's config.json and weights"

@@ -1,7 +1,7 @@
-"""The cross-talk probe, run on every load: changing trial j's adapter must change no other trial's output.
+"""The probes that run on every load: no cross-talk between trials, and no look at later tokens.
 
-It catches a model whose modules mix rows (batch statistics, expert routing, caches shared between rows), where a packed
-trial would not be the trial trained alone.
+The first catches a model whose modules mix rows (batch statistics, expert routing, caches shared between rows), where a
+packed trial would not be the trial trained alone; the second one that is not causal, for which right-padding is not inert.
 """
 
 import torch
@@ -10,6 +10,26 @@ from welltuned.errors import InputError
 from welltuned.methods._low_rank import plain
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import Group, PackState, adapter_dtype
+
+
+def check(model: PackedModel) -> None:
+    """Raise InputError where the model cannot be trained in packs exactly."""
+    check_cross_talk(model)
+    check_causal(model)
+
+
+def check_causal(model: PackedModel) -> None:
+    """Raise InputError where a later token changes an earlier position's output."""
+    ids_RT = torch.arange(2 * 6, device=model.base.device).view(2, 6) % model.base.vocab_size
+    later_RT = ids_RT.clone()
+    later_RT[:, -1] = (later_RT[:, -1] + 1) % model.base.vocab_size
+    with torch.no_grad():
+        same = torch.equal(model.base.features(ids_RT)[:, :-1], model.base.features(later_RT)[:, :-1])
+    if not same:
+        raise InputError(
+            f"model.base: got {type(model.base.model).__name__}, expected a causal language model, but it sees later "
+            "tokens; choose a decoder-only model"
+        )
 
 
 def check_cross_talk(model: PackedModel) -> None:

@@ -1,0 +1,109 @@
+"""Sites, refusals and the cross-talk probe: which models are trained, and what is said of the others."""
+
+import pytest
+import tiny
+import torch
+from transformers import BertConfig, BertLMHeadModel, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+
+from welltuned.errors import InputError
+from welltuned.models import base as bases
+from welltuned.models.base import adapt
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.probe import check_causal, check_cross_talk
+
+SIZES = {"vocab_size": tiny.VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+
+
+def test_all_linear_finds_every_projection():
+    """Llama: seven sites a block, the tied head left out."""
+    sites = list(tiny.base().sites)
+    assert len(sites) == 14
+    assert sites[0] == "model.layers.0.self_attn.q_proj"
+    assert not any("lm_head" in site for site in sites)
+
+
+def test_gpt2_sites_are_fused_and_oriented():
+    """GPT-2: Conv1D and the fused query-key-value are sites, W is [O, I]."""
+    base = tiny.base(tiny.gpt2())
+    assert tuple(base.weight("transformer.h.0.attn.c_attn").shape) == (48, 16)
+    assert len(base.sites) == 8
+
+
+def test_target_modules_choose_by_name():
+    """A last part, a dotted part, or a whole name."""
+    assert len(tiny.base(target_modules=("q_proj", "mlp.up_proj")).sites) == 4
+    assert list(tiny.base(target_modules=("model.layers.1.mlp.up_proj",)).sites) == ["model.layers.1.mlp.up_proj"]
+
+
+def test_unmatched_names_list_what_exists():
+    """Every wrong name is reported, with a suggestion and all names."""
+    with pytest.raises(InputError) as caught:
+        tiny.base(target_modules=("q_prj", "nothing", "v_proj"))
+    first, second = caught.value.problems
+    assert "got 'q_prj', which matches no linear module; did you mean 'q_proj'?" in first
+    assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in second
+
+
+@pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+def test_head_and_embeddings_are_refused(name):
+    """A tied head would change the embedding too."""
+    with pytest.raises(InputError, match=f"got '{name}', which is an embedding or output head tied"):
+        tiny.base(target_modules=(name,))
+
+
+def test_mixture_of_experts_is_refused():
+    """It reorders tokens; all reasons are given."""
+    config = MixtralConfig(
+        num_attention_heads=2, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=1, **SIZES
+    )
+    with pytest.raises(InputError) as caught:
+        adapt(MixtralForCausalLM(config).eval(), None, ("all-linear",))
+    assert "routes tokens between experts" in str(caught.value)
+    assert "choose a dense causal model" in str(caught.value)
+
+
+def test_scaled_logits_are_kept():
+    """A model that caps its logits (Gemma 2) is trained on the capped ones."""
+    torch.manual_seed(0)
+    sizes = SIZES | {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    model = Gemma2ForCausalLM(Gemma2Config(final_logit_softcapping=0.5, **sizes)).double().eval()
+    base = adapt(model.requires_grad_(False), tiny.FakeTokenizer(), ("all-linear",))
+    assert not base.head_is_split
+    ids = torch.arange(6).view(1, 6)
+    assert torch.equal(base.head(base.features(ids)), model(input_ids=ids).logits)
+    assert float(base.features(ids).abs().max()) <= 0.5
+
+
+class Mixing(torch.nn.Module):
+    """An activation that looks at other rows."""
+
+    def forward(self, x):
+        return torch.relu(x - x.mean(dim=0, keepdim=True))
+
+
+def test_cross_talk_is_found():
+    """A module that mixes rows is refused; an honest model passes."""
+    check_cross_talk(tiny.packed())
+    check_cross_talk(tiny.packed(tiny.gpt2(torch.float32)))
+    model = tiny.llama()
+    model.model.layers[0].mlp.act_fn = Mixing()
+    with pytest.raises(InputError, match="changing one trial's adapter changed another's output"):
+        check_cross_talk(tiny.packed(model))
+
+
+def test_a_bidirectional_model_is_refused():
+    """An encoder sees to the right, where the padding is."""
+    config = BertConfig(num_attention_heads=2, is_decoder=False, **SIZES)
+    with pytest.raises(InputError, match="sees later tokens"):
+        check_causal(PackedModel(adapt(BertLMHeadModel(config).eval().requires_grad_(False), None, ("all-linear",))))
+
+
+def test_a_broken_folder_is_one_line(tmp_path):
+    """A folder that transformers cannot load names the folder and what to look at."""
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError) as caught:
+        bases.load(str(tmp_path), None, "float32", ("all-linear",))
+    assert len(caught.value.problems) == 1
+    assert str(tmp_path) in str(caught.value)
