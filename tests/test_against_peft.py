@@ -4,10 +4,10 @@ import copy
 
 import peft
 import pytest
-import tiny
 import torch
 import transformers
 
+import tiny
 from welltuned import rng
 from welltuned.train.cursor import batches
 
@@ -121,5 +121,5 @@ def test_alone_equals_peft_and_trainer(method, init, tmp_path):
     ours = tiny.outcomes(tiny.run_pack(packed, [one], BATCH_SIZE, tmp_path))[one.id]
     theirs = trainer_losses(model, one.config, init, tmp_path / "trainer")
     assert len(ours.train_losses) == NUM_STEPS
-    assert 0 < ours.clip_fraction
+    assert ours.clip_fraction > 0
     assert ours.train_losses == pytest.approx(theirs, rel=1e-4)

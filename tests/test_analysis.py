@@ -353,6 +353,15 @@ def test_a_best_batch_on_the_edge_is_told():
     )
 
 
+def test_the_delta_form_is_told_where_it_matters():
+    """In bfloat16, of methods with anchors."""
+    results, declaration = synthetic.study()
+    rounded = [dataclasses.replace(one, config=one.config.replace(dtype="bfloat16")) for one in results]
+    found = {caveat.kind: caveat.text for caveat in caveats(rounded, declaration)}
+    assert found["delta form"].startswith("milora and pissa train as differences to an untouched base.")
+    assert "delta form" not in {caveat.kind for caveat in caveats(results, declaration)}
+
+
 def test_few_steps_are_told():
     results, _ = spotless()
     few = changed(results, lambda one: one.config.batch_size == 32, num_steps=8)

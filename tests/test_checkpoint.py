@@ -1,8 +1,8 @@
 """A pack resumed from a checkpoint continues to the bit; blobs read back as they were written."""
 
 import pytest
-import tiny
 
+import tiny
 from welltuned.records import Checkpoint, Point
 from welltuned.train.checkpoint import load_adapter
 
@@ -39,7 +39,9 @@ def test_resume_from_every_checkpoint_is_exact(tmp_path):
 def test_two_runs_give_the_same_bits(tmp_path):
     """One plan, one machine, the same numbers."""
     first, second = (tiny.outcomes(tiny.run_pack(tiny.packed(), TRIALS, 3, tmp_path)) for _ in range(2))
-    assert {key: timeless(value) for key, value in first.items()} == {key: timeless(value) for key, value in second.items()}
+    assert {key: timeless(value) for key, value in first.items()} == {
+        key: timeless(value) for key, value in second.items()
+    }
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])

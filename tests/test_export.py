@@ -3,10 +3,10 @@
 import copy
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 
+import tiny
 from welltuned import export
 from welltuned.packing.state import initial
 

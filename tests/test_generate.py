@@ -3,9 +3,9 @@
 import copy
 
 import numpy as np
-import tiny
 import torch
 
+import tiny
 from welltuned import plugins
 from welltuned.evaluate.generate import greedy
 from welltuned.packing.state import initial
@@ -15,7 +15,9 @@ def test_packed_generation_equals_generate():
     """Prompts of unequal length, mixed methods, ends at unequal places."""
     model = tiny.llama(torch.float64)
     packed = tiny.packed(copy.deepcopy(model))
-    trials = [tiny.trial(method=method, rank=rank) for method, rank in (("lora", 2), ("lora", 4), ("pissa", 2), ("full", 0))]
+    trials = [
+        tiny.trial(method=method, rank=rank) for method, rank in (("lora", 2), ("lora", 4), ("pissa", 2), ("full", 0))
+    ]
     state = initial(packed.base, trials)
     generator = torch.Generator().manual_seed(0)
     for group in state.groups:

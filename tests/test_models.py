@@ -1,10 +1,10 @@
 """Sites, refusals and the cross-talk probe: which models are trained, and what is said of the others."""
 
 import pytest
-import tiny
 import torch
 from transformers import BertConfig, BertLMHeadModel, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
+import tiny
 from welltuned.errors import InputError
 from welltuned.models import base as bases
 from welltuned.models.base import adapt

@@ -3,10 +3,10 @@
 import copy
 
 import pytest
-import tiny
 import torch
-from reference.train import train
 
+import tiny
+from reference.train import train
 from welltuned import plugins, rng
 from welltuned.records import Point, Status
 from welltuned.train.cursor import batches
@@ -125,7 +125,10 @@ def test_rank_padding_is_inert(tmp_path):
     from welltuned.packing.batch import RowTable
 
     model = tiny.packed()
-    trials = [tiny.trial(method="pissa", rank=2, weight_decay=0.1), tiny.trial(method="pissa", rank=3, weight_decay=0.1)]
+    trials = [
+        tiny.trial(method="pissa", rank=2, weight_decay=0.1),
+        tiny.trial(method="pissa", rank=3, weight_decay=0.1),
+    ]
     pack = state.initial(model.base, trials)
     (group,) = pack.groups
     block = RowTable(tiny.rows(), 0, model.base.device).block([torch.arange(4).numpy()] * 2, 4)

@@ -127,6 +127,7 @@ def test_a_study_comes_to_its_end(spec_file: Path, tmp_path: Path) -> None:
     declaration = study.declaration()
     assert (declaration.name, declaration.num_lost, declaration.num_test_reads) == ("tiny", 0, 8)
     assert declaration.cell == ("method", "batch_size")
+    assert (declaration.finished, declaration.num_planned) == (True, 20)
     assert declaration.environments == ('{"device": "cpu"}',)
     assert [survey.vocab_size for survey in declaration.surveys] == [100]
     assert "# as the user wrote it" in (tmp_path / "study" / "spec.toml").read_text()
@@ -404,6 +405,7 @@ def test_grading_that_never_fits_stops_the_run_and_loses_nothing(
         MachineError, match=r"grading 1 adapters: the worker was lost 4 times, .* free some memory and run"
     ):
         _run(spec_file, tmp_path / "study")
+    assert not Study(tmp_path / "study").declaration().finished
     for mood in moods.iterdir():
         mood.unlink()
     assert _numbers(_run(spec_file, tmp_path / "study")[0]) == _numbers(study)

@@ -6,10 +6,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from welltuned.data import Rows
 from welltuned.models.base import adapt
+from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.records import Config, Outcome, Role, Runtime, TrainJob, Trial
 from welltuned.tasks._task import Example
-from welltuned.packing.batch import RowTable
 from welltuned.train.loop import PackRun
 
 VOCAB = 32

@@ -1,7 +1,7 @@
 """Hand an adapter over: as a PEFT folder that any PEFT-aware server loads, or merged into the base.
 
-Anchored methods leave as plain LoRA of rank 2r, [B0 | dB] [dA ; A] (ecosystem.md): the same function, no special loader.
-Shape letters: I in, O out, R rank.
+Anchored methods leave as plain LoRA of rank 2r, [B0 | dB] [dA ; A] (ecosystem.md): the same function, no special
+loader. Shape letters: I in, O out, R rank.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMS = ("peft", "merged")
 
 
 def export(folder: Path | str, trial_id: str, destination: Path | str, form: str = "peft") -> Path:
-    """Write a trial's adapter to `destination`: form "peft" (adapter_config.json, adapter_model.safetensors) or "merged"."""
+    """Write a trial's adapter to `destination`, as a PEFT folder (form "peft") or as a merged model ("merged")."""
     if form not in FORMS:
         raise InputError(problem("form", form, f"one of {', '.join(FORMS)}", "choose one of these"))
     destination = Path(destination)
@@ -84,7 +84,7 @@ def merge(base: Base, config: Config, states: dict[str, State]) -> PreTrainedMod
 
 
 def factors(state: State) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (A [R, I], B [O, R]) of the plain LoRA that equals the state; R is doubled where the method has anchors."""
+    """Return A [R, I] and B [O, R] of the plain LoRA that equals the state; anchors double R."""
     if "A" in state:
         return state["A"], state["B"]
     down = torch.cat([state["dA"], state["A0"] + state["dA"]], dim=0)
@@ -98,8 +98,8 @@ def _adapter(folder: Path, trial_id: str) -> tuple[Config, dict[str, State]]:
     result = _chosen(results, trial_id)
     if result.adapter is None:
         raise InputError(
-            f"trial {result.trial_id}: got status {result.status} ({result.reason}), expected a finished trial, which has an "
-            "adapter; choose another (`welltuned show` lists them)"
+            f"trial {result.trial_id}: got status {result.status} ({result.reason}), expected a finished one, "
+            "which has an adapter; choose another (`welltuned show` lists them)"
         )
     trial, states = read_adapter(blobs.path(folder / "blobs", result.adapter))
     return trial.config, states
@@ -111,7 +111,12 @@ def _chosen(results: tuple[Result, ...], trial_id: str) -> Result:
     if len(found) != 1 or not trial_id:
         count = "no trial" if not found else f"{len(found)} trials"
         raise InputError(
-            problem("trial", trial_id, f"the id of one ended trial, but {count} of {len(results)} match", "see `welltuned show`")
+            problem(
+                "trial",
+                trial_id,
+                f"the id of one ended trial, but {count} of {len(results)} match",
+                "see `welltuned show`",
+            )
         )
     return next(iter(found.values()))
 

@@ -1,4 +1,4 @@
-"""Plug-ins by file name: `methods/pissa.py` exports `METHOD` and is "pissa"; "my_lab.sparse:METHOD" names an outside one."""
+"""Plug-ins by file name: `methods/pissa.py` exports `METHOD` and is "pissa"; "my_lab.sparse:METHOD" is from outside."""
 
 import hashlib
 import importlib
@@ -12,7 +12,7 @@ FOLDERS = {"methods": "methods", "tasks": "tasks", "searches": "search", "figure
 
 
 def names(kind: str) -> list[str]:
-    """List the plug-ins of a kind that ship with welltuned: the file names of its folder without a leading underscore."""
+    """List the plug-ins of a kind that ship here: the file names of its folder without a leading underscore."""
     package = importlib.import_module(f"welltuned.{FOLDERS[kind]}")
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 

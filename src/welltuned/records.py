@@ -100,8 +100,10 @@ class Config:
     @staticmethod
     def parse(text: str) -> "Config":
         """Rebuild a configuration from `text()`."""
-        fields = json.loads(text)
-        return Config(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = json.loads(text)
+        lists: dict[str, list[Any]] = {name: value for name, value in fields.items() if isinstance(value, list)}
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in lists.items()}
+        return Config(**(fields | tuples))
 
     def data_key(self) -> tuple[object, ...]:
         """Return what a pack's members must share: the base, its sites, and the data with its splits."""
@@ -347,7 +349,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a search wants next: trials to train; adapters to grade on the test split (only when all training is done)."""
+    """What a search wants next: trials to train, or (when all training is done) adapters to grade on the test split."""
 
     trials: tuple[Trial, ...]
     exams: tuple[Trial, ...]

@@ -1,7 +1,7 @@
 """Named random streams: the only maker of generators, so that the order of calls never matters.
 
-A stream is a function of (study seed, path) alone: `stream(0, "init", 3, "layers.0.q_proj")`. Adding a stream changes no
-other one. Seeds are SHA-256 of the path, hence the same on every machine and Python version.
+A stream is a function of (study seed, path) alone: `stream(0, "init", 3, "layers.0.q_proj")`. Adding a stream changes
+no other one. Seeds are SHA-256 of the path, hence the same on every machine and Python version.
 """
 
 import hashlib

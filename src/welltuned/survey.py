@@ -3,7 +3,7 @@
 from welltuned import data
 from welltuned.errors import InputError
 from welltuned.models import base as bases
-from welltuned.models.sites import coverage, linear_modules
+from welltuned.models.sites import coverage, head_size, linear_modules
 from welltuned.records import Site, Survey, SurveyJob
 
 
@@ -23,13 +23,12 @@ def survey(job: SurveyJob) -> Survey:
     if base is None or counts is None:
         raise InputError(problems)
     text_config = base.model.config.get_text_config()
-    head = base.model.get_output_embeddings()
     return Survey(
         config_key=job.id,
-        sites=tuple(Site(name, *base.weight(name).shape) for name in base.sites),
+        sites=tuple(Site(name, *base.shape(name)) for name in base.sites),
         num_parameters=sum(parameter.numel() for parameter in base.model.parameters()),
         num_base_weights=coverage(base.model, linear_modules(base.model))[1],
-        num_head_weights=sum(parameter.numel() for parameter in head.parameters()),
+        num_head_weights=head_size(base.model),
         hidden_size=text_config.hidden_size,
         num_layers=text_config.num_hidden_layers,
         num_heads=text_config.num_attention_heads,

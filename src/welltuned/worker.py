@@ -1,4 +1,4 @@
-"""The worker: runs one job and yields its events. It holds the base between jobs, and the program's one broad `except`."""
+"""The worker: runs one job and yields its events. It holds the base between jobs, and the one broad `except`."""
 
 import json
 import platform
@@ -16,15 +16,17 @@ from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam
 from welltuned.models import base as bases
-from welltuned.packing.linear import PackedModel
 from welltuned.packing import probe
+from welltuned.packing.batch import RowTable
+from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, grouped
 from welltuned.records import Config, Event, ExamJob, Job, JobEnd, JobLost, Progress, Runtime, SurveyJob, TrainJob
 from welltuned.store import blobs
 from welltuned.survey import survey
-from welltuned.packing.batch import RowTable
 from welltuned.train.checkpoint import load_adapter
 from welltuned.train.loop import PackRun
+
+TRAINING_SPLITS = ("train", "validation")  # a training job never sees the test split (design D8)
 
 
 @dataclass
@@ -64,10 +66,10 @@ def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
     configs = [trial.config for trial in job.trials]
     model = _model(configs[0], runtime)
     tokenizer = model.base.tokenizer
-    rows = data.load(data.widest(configs), tokenizer, ("train", "validation"))
-    tables = [RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in ("train", "validation")]
+    rows = data.load(data.widest(configs), tokenizer, TRAINING_SPLITS)
+    train, validation = (RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in TRAINING_SPLITS)
     yield Progress(job.id, 0.0, 0.0, "initialising")
-    yield from PackRun(model, job, *tables, runtime).events()
+    yield from PackRun(model, job, train, validation, runtime).events()
 
 
 def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:

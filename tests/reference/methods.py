@@ -1,6 +1,7 @@
 """Each method in its published form, unfused, on a copy of W: the reference of the packed trainer.
 
-In-place residual forms (PiSSA, MiLoRA) subtract s B0 A0 from the copied weight and train A and B themselves, as published.
+In-place residual forms (PiSSA, MiLoRA) subtract s B0 A0 from the copied weight and train A and B themselves, as
+published.
 """
 
 import torch
@@ -37,7 +38,9 @@ def adapted(method, weight, bias, rank, scaling, lora_A=None):
     if method == "full":
         return FullLinear(weight, bias)
     if method == "lora":
-        return LowRankLinear(weight, bias, lora_A.clone(), torch.zeros(weight.shape[0], rank, dtype=weight.dtype), scaling)
+        return LowRankLinear(
+            weight, bias, lora_A.clone(), torch.zeros(weight.shape[0], rank, dtype=weight.dtype), scaling
+        )
     U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
     pick = slice(0, rank) if method == "pissa" else slice(len(S) - rank, len(S))
     root = torch.sqrt(S[pick] / scaling)

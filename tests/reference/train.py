@@ -1,4 +1,4 @@
-"""One trial, alone, trained the plain way: whole effective batches, torch.optim, a loss that is a mean over target tokens."""
+"""One trial, alone, the plain way: whole effective batches, torch.optim, a loss that is a mean over target tokens."""
 
 import copy
 import math

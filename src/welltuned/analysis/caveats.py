@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from welltuned import plugins
 from welltuned.analysis.cells import Cell, group
 from welltuned.analysis.summary import PROBLEM, SummaryRow, summarise, winners
 from welltuned.analysis.wording import plural, rate_text
@@ -126,6 +127,24 @@ def _steps(facts: _Facts) -> list[Caveat]:
     return [Caveat("few steps", False, text)] if few else []
 
 
+def _delta_form(facts: _Facts) -> list[Caveat]:
+    """Say where the published form of a method has a rounding that ours has not (design decision 0001)."""
+    shipped = plugins.names("methods")
+    methods = sorted(
+        method
+        for method in {result.config.method for result in facts.results if result.config.dtype == "bfloat16"}
+        if method in shipped and plugins.load("methods", method).parametrisation().anchors
+    )
+    if not methods:
+        return []
+    names = " and ".join(methods)
+    text = (
+        f"{names} train as differences to an untouched base. The published form stores W - s B0 A0, rounded here to "
+        "bfloat16, so that theirs starts off the base model and ours does not: these numbers are the kinder ones."
+    )
+    return [Caveat("delta form", False, text)]
+
+
 def _environments(facts: _Facts) -> list[Caveat]:
     environments = facts.declaration.environments
     if len(environments) < 2:
@@ -200,6 +219,7 @@ CHECKS: tuple[Callable[[_Facts], list[Caveat]], ...] = (
     _batch_edges,
     _steps,
     _mixed_problems,
+    _delta_form,
     _environments,
     _data,
     _reads,

@@ -1,4 +1,4 @@
-"""The machine's own check: is packed training here what training alone is, how fast are matmuls, how much memory is free."""
+"""The machine's own check: packed training equals training alone, the rate of matmuls, the memory that is free."""
 
 import time
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from welltuned import plugins, rng
 from welltuned.data import Rows
 from welltuned.methods._method import Method
 from welltuned.models.base import adapt
+from welltuned.objectives import causal_lm
 from welltuned.packing import optimizer
+from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import grouped, initial
-from welltuned.objectives import causal_lm
 from welltuned.records import Config, Role, Trial
 from welltuned.tasks._task import Example
-from welltuned.packing.batch import RowTable
 
 NUM_STEPS = 5
 TOLERANCE = 1e-9  # relative, float64: the promise of the packed trainer's tests
@@ -37,7 +37,7 @@ class Check:
 
 
 def check(config: Config) -> tuple[Check, ...]:
-    """Run all checks. `config` is any complete configuration; its training fields are what the probe trials start from."""
+    """Run all checks, the probe trials starting from the training fields of any complete configuration."""
     free_bytes = psutil.virtual_memory().available
     return (
         *packed_equals_alone(config),
@@ -80,7 +80,9 @@ def matmul(dtype: torch.dtype) -> Check:
 def _trial(config: Config, method: str, rank: int) -> Trial:
     plugin: Method = plugins.load("methods", method)
     changes = {"rank": rank if plugin.uses_rank else 0, "method_version": plugin.version}
-    return Trial(config.replace(method=method, scaling=1.0, dtype="float64", learning_rate=1e-2, **changes), Role.SELECT)
+    return Trial(
+        config.replace(method=method, scaling=1.0, dtype="float64", learning_rate=1e-2, **changes), Role.SELECT
+    )
 
 
 def _losses(trials: list[Trial]) -> dict[str, list[float]]:
@@ -109,8 +111,15 @@ def _losses(trials: list[Trial]) -> dict[str, list[float]]:
 
 
 def _tiny_model() -> PackedModel:
-    sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
-    network = LlamaForCausalLM(LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)).double()
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    network = LlamaForCausalLM(config).double()
     numbers = rng.stream(0, "doctor", "weights")
     with torch.no_grad():
         for parameter in network.parameters():

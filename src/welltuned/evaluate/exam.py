@@ -15,7 +15,9 @@ from welltuned.tasks._task import Task
 PROMPTS_AT_A_TIME = 64  # between signs of life; assumed
 
 
-def answers(model: PackedModel, state: PackState, rows: Rows, task: Task, pad_id: int) -> Iterator[list[list[list[int]]]]:
+def answers(
+    model: PackedModel, state: PackState, rows: Rows, task: Task, pad_id: int
+) -> Iterator[list[list[list[int]]]]:
     """Yield the generated ids for `PROMPTS_AT_A_TIME` prompts after another, as [trial][prompt]."""
     prompts = [np.asarray(ids[:length]) for ids, length in zip(rows.token_ids, rows.prompt_lengths, strict=True)]
     end_id = model.base.tokenizer.eos_token_id

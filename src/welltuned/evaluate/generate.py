@@ -1,8 +1,8 @@
-"""Packed greedy generation with a key-value cache: the same prompts for all trials of a pack, each with its own adapter.
+"""Packed greedy generation with a key-value cache: the same prompts for all trials, each with its own adapter.
 
-Prompts are left-padded and masked. A row that has produced the end token goes on receiving padding until all rows of its
-block are through, or `max_new_tokens` is reached.
-Shape letters: N trials, M prompts of a block, R = N x M rows, T tokens.
+Prompts are left-padded and masked. A row that has produced the end token goes on receiving padding until all rows of
+its block are through, or `max_new_tokens` is reached. Shape letters: N trials, M prompts of a block, R = N x M rows, T
+tokens.
 """
 
 from collections.abc import Sequence

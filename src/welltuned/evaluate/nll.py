@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from welltuned.objectives import causal_lm
+from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState
-from welltuned.packing.batch import RowTable
 
 TOKENS_PER_PASS = 16_384  # padded tokens of one forward pass; assumed, to be measured
 

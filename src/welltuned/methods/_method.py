@@ -19,9 +19,9 @@ State = dict[str, "Tensor"]
 class Parametrisation:
     """How trained tensors, stacked over the N trials of a group, act on the frozen base.
 
-    `trained` names the tensors that get gradients; `anchors` those that are kept as they were at step 0.
-    `shape(name, O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N)` returns the adapted output, given
-    the base's y = W x. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the sum with
+    `trained` names the tensors that get gradients; `anchors` those that are kept as they were at step 0. `shape(name,
+    O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N)` returns the adapted output, given the
+    base's y = W x. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the sum with
     an anchor's tensor (its name), or the sum with the base weight ("base"). `delta(state, scaling)` is one trial's
     change of the weight, [O, I], for merging.
     """
@@ -39,10 +39,10 @@ class Parametrisation:
 class Method:
     """A method plug-in.
 
-    `analyse(W_OI)` is work on the weight that all trials of a site share (an SVD), or None. `init(W_OI, analysis, rank,
-    scaling, generator)` returns one trial's tensors, trained and anchors, in at least float32; the function they define at
-    step 0 is exactly the base's. `deterministic` says that `init` ignores the generator. `version` changes whenever a
-    result could.
+    `analyse(W_OI)` is work on the weight that all trials of a site share (an SVD), or None. `init(W_OI, analysis,
+    rank, scaling, generator)` returns one trial's tensors, trained and anchors, in at least float32; the function they
+    define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator. `version` changes
+    whenever a result could.
     """
 
     summary: str

@@ -1,1 +1,1 @@
-"""Base models: load a frozen causal language model and list its sites; the bundled `abacus` family lies beside this file."""
+"""Base models: load a frozen causal model, list its sites; the bundled `abacus` family lies beside this file."""

@@ -7,6 +7,7 @@ Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import transformers
@@ -28,7 +29,7 @@ class Base:
     """A frozen causal language model, with its linear sites by name."""
 
     model: PreTrainedModel
-    tokenizer: object
+    tokenizer: Any
     sites: Mapping[str, nn.Module]
     decoder: nn.Module
     head: Callable[[Tensor], Tensor]  # features [K, F] -> logits [K, V]
@@ -54,6 +55,11 @@ class Base:
         """Return V, the size of the logits."""
         return self.model.config.get_text_config().vocab_size
 
+    def shape(self, site: str) -> tuple[int, int]:
+        """Return (O, I) of the site."""
+        num_out, num_in = self.weight(site).shape
+        return num_out, num_in
+
     def parent(self, site: str) -> tuple[nn.Module, str]:
         """Return the module that holds the site, and the site's name in it."""
         return self.parents[site]
@@ -75,7 +81,7 @@ def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str,
             f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
             f"{_first_line(error)}; check the folder's config.json and weights"
         ) from error
-    model = model.to(torch_dtype).to(device).eval()
+    nn.Module.to(model, device=torch.device(device), dtype=torch_dtype).eval()
     model.requires_grad_(False)
     return adapt(model, tokenizer, target_modules)
 
@@ -99,10 +105,11 @@ def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -
     return adapt(model, None, target_modules)
 
 
-def adapt(model: PreTrainedModel, tokenizer: object, target_modules: tuple[str, ...]) -> Base:
+def adapt(model: PreTrainedModel, tokenizer: Any, target_modules: tuple[str, ...]) -> Base:
     """Find the sites, the decoder and the head of a frozen model."""
     sites = site_rules.find(model, target_modules)
     head_module = model.get_output_embeddings()
+    assert head_module is not None, "a causal language model has an output head"
     decoder = model.get_decoder()
     parameter = next(model.parameters())
     base = Base(model, tokenizer, sites, decoder, head_module, True, parameter.dtype, parameter.device)

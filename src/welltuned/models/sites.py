@@ -1,8 +1,8 @@
 """Sites: the linear weights of a model that can be adapted, and the reasons for which a model is refused.
 
 A site is an `nn.Linear` or GPT-2's `Conv1D` (fused query-key-value projections included) inside the decoder's blocks.
-Output heads and embeddings are no sites. A model is refused where its linear sites cover under 90 % of its non-embedding
-weights, or where a module reorders tokens (mixture of experts): a pack would mix its trials there.
+Output heads and embeddings are no sites. A model is refused where its linear sites cover under 90 % of its
+non-embedding weights, or where a module reorders tokens (mixture of experts): a pack would mix its trials there.
 """
 
 from collections.abc import Mapping
@@ -53,8 +53,8 @@ def _unmatched(model: PreTrainedModel, target: str, kinds: list[str]) -> str:
     if any(modules[name] in embeddings for name in hit):
         tied = " tied" if model.config.get_text_config().tie_word_embeddings else ""
         return (
-            f"model.target_modules: got '{target}', which is an embedding or output head{tied}; expected linear modules "
-            f"of the blocks; choose among {', '.join(kinds)}"
+            f"model.target_modules: got '{target}', which is an embedding or output head{tied}; expected linear "
+            f"modules of the blocks; choose among {', '.join(kinds)}"
         )
     return f"model.target_modules: got '{target}', which matches no linear module; {suggestion(target, kinds)}"
 
@@ -77,12 +77,21 @@ def refuse_unfit(model: PreTrainedModel, linear: Mapping[str, nn.Module]) -> Non
     if model.config.is_encoder_decoder:
         reasons.append("it is an encoder-decoder, not a causal language model")
     raise InputError(
-        [f"model.base: {type(model).__name__} cannot be trained in packs: {reason}; choose a dense causal model" for reason in reasons]
+        [
+            f"model.base: {type(model).__name__} cannot be trained in packs: {reason}; choose a dense causal model"
+            for reason in reasons
+        ]
     )
 
 
 def _is_expert(module: nn.Module) -> bool:
     return any(word in type(module).__name__.lower() for word in EXPERT_WORDS)
+
+
+def head_size(model: PreTrainedModel) -> int:
+    """Count the output head's weights."""
+    head = model.get_output_embeddings()
+    return 0 if head is None else sum(parameter.numel() for parameter in head.parameters())
 
 
 def coverage(model: PreTrainedModel, linear: Mapping[str, nn.Module]) -> tuple[int, int, list[str]]:

@@ -1,8 +1,8 @@
 """Causal language modelling: cross entropy of the target tokens, the head applied at target positions only, in chunks.
 
-The logits of a large vocabulary are the largest tensor of a step; here at most `CHUNK_NUMBERS` of them exist at a time: each
-chunk's gradient is taken at once and only that of the hidden states is kept. The head is frozen, so nothing else is lost.
-Shape letters: K target positions of all rows, H hidden, V vocabulary.
+The logits of a large vocabulary are the largest tensor of a step; here at most `CHUNK_NUMBERS` of them exist at a
+time: each chunk's gradient is taken at once and only that of the hidden states is kept. The head is frozen, so nothing
+else is lost. Shape letters: K target positions of all rows, H hidden, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CHUNK_NUMBERS = 1 << 25  # logits at a time, 128 MB in float32; assumed, to be measured
+CHUNK_NUMBERS = 1 << 22  # logits at a time, 16 MB in float32, so that they stay in the processor's cache; assumed
 
 Head = Callable[[Tensor], Tensor]
 
@@ -25,9 +25,10 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         for hidden, targets, weights in zip(*parts, strict=True):
             hidden = hidden.detach().requires_grad_()
             with torch.enable_grad():
-                loss = cross_entropy(head(hidden), targets)
-                (gradient,) = torch.autograd.grad((loss * weights).sum(), hidden)
-            losses.append(loss.detach())
+                logits_KV = head(hidden)
+            loss, logits_gradient = _loss_and_gradient(logits_KV.detach(), targets, weights)
+            (gradient,) = torch.autograd.grad(logits_KV, hidden, logits_gradient)
+            losses.append(loss)
             gradients.append(gradient)
         ctx.save_for_backward(torch.cat(gradients))
         loss_K = torch.cat(losses)
@@ -40,13 +41,25 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         return gradient_KH * output_gradients[0], None, None, None, None
 
 
-def cross_entropy(logits_KV: Tensor, targets_K: Tensor) -> Tensor:
-    """Return the cross entropy of each position in nats, [K], computed in float32 or better."""
-    wide = logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
-    return torch.nn.functional.cross_entropy(wide, targets_K, reduction="none")
+def _loss_and_gradient(logits_KV: Tensor, targets_K: Tensor, weights_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the losses [K] and weight * (softmax - one-hot), the gradient of their sum, in few passes."""
+    wide_KV = _wide(logits_KV)
+    total_K = wide_KV.logsumexp(dim=1)
+    loss_K = total_K - wide_KV.gather(1, targets_K[:, None])[:, 0]
+    scale_K = weights_K.log() - total_K
+    gradient_KV = wide_KV.add(scale_K[:, None]).exp_()
+    gradient_KV[torch.arange(len(targets_K), device=targets_K.device), targets_K] -= weights_K
+    return loss_K, gradient_KV.to(logits_KV.dtype)
 
 
-def weighted_loss(hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, vocab: int) -> tuple[Tensor, Tensor]:
+def _wide(logits_KV: Tensor) -> Tensor:
+    """Return the logits in float32 or better."""
+    return logits_KV if logits_KV.dtype == torch.float64 else logits_KV.float()
+
+
+def weighted_loss(
+    hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, vocab: int
+) -> tuple[Tensor, Tensor]:
     """Return the scalar sum_K weight * loss, to call backward on, and the losses [K] in nats."""
     return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, max(1, CHUNK_NUMBERS // vocab))
 
@@ -56,4 +69,9 @@ def losses(hidden_KH: Tensor, head: Head, targets_K: Tensor, vocab: int) -> Tens
     rows = max(1, CHUNK_NUMBERS // vocab)
     with torch.no_grad():
         parts = zip(hidden_KH.split(rows), targets_K.split(rows), strict=True)
-        return torch.cat([cross_entropy(head(hidden), targets) for hidden, targets in parts])
+        return torch.cat(
+            [
+                torch.nn.functional.cross_entropy(_wide(head(hidden)), targets, reduction="none")
+                for hidden, targets in parts
+            ]
+        )

@@ -1,4 +1,4 @@
-"""LoRA dropout from a counter: whether an input is dropped depends on (trial, optimizer step, row, site, position) only.
+"""LoRA dropout from a counter: what is dropped depends on (trial, optimizer step, row, site, position) only.
 
 So any split into packs and micro-batches drops the same inputs. The hash is the finaliser of splitmix64 (Steele et al.
 2014), in wrapping int64 arithmetic. In delta form the dropped input meets the whole change of the weight, B A - B0 A0.

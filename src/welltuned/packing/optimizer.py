@@ -1,9 +1,9 @@
 """Per-trial optimizers over a group's flat buffers: each trial steps when its own effective batch is complete.
 
 One vectorised pass for all trials that step now; learning rates, betas, decay and clipping are each trial's own. The
-arithmetic is that of `torch.optim.AdamW` and `torch.optim.SGD` and of `torch.nn.utils.clip_grad_norm_`; sign-SGD is Signum
-(Bernstein et al. 2018) with decoupled decay. Tests hold them against those references.
-Shape letters: N trials that step, P trained numbers of a trial.
+arithmetic is that of `torch.optim.AdamW` and `torch.optim.SGD` and of `torch.nn.utils.clip_grad_norm_`; sign-SGD is
+Signum (Bernstein et al. 2018) with decoupled decay. Tests hold them against those references. Shape letters: N trials
+that step, P trained numbers of a trial.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,17 @@ CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
 
 
 def step(
-    base: Base, group: Group, positions: Sequence[int], configs: Sequence[Config], rates: Sequence[float], counts: Sequence[int]
+    base: Base,
+    group: Group,
+    positions: Sequence[int],
+    configs: Sequence[Config],
+    rates: Sequence[float],
+    counts: Sequence[int],
 ) -> list[bool]:
     """Update the trials at `positions` of the group and zero their gradients; say whose gradient was clipped.
 
-    `configs[k]`, `rates[k]` (learning rate) and `counts[k]` (optimizer steps including this one) belong to `positions[k]`.
+    `configs[k]`, `rates[k]` (learning rate) and `counts[k]` (optimizer steps, this one included) are those of
+    `positions[k]`.
     """
     clipped: list[bool] = [False] * len(positions)
     for name in dict.fromkeys(config.optimizer for config in configs):
@@ -36,7 +42,13 @@ def step(
 
 
 def _step(
-    base: Base, group: Group, name: str, positions: list[int], configs: list[Config], rates: list[float], counts: list[int]
+    base: Base,
+    group: Group,
+    name: str,
+    positions: list[int],
+    configs: list[Config],
+    rates: list[float],
+    counts: list[int],
 ) -> list[bool]:
     everyone = len(positions) == group.flat_NP.shape[0]
     index = slice(None) if everyone else torch.tensor(positions, device=group.flat_NP.device)
@@ -90,7 +102,13 @@ def _clip(grad_NP: Tensor, configs: list[Config], column) -> list[bool]:
 
 
 def _adamw(
-    flat_NP: Tensor, grad_NP: Tensor, m_NP: Tensor, v_NP: Tensor, rate_N1: Tensor, configs: list[Config], counts: list[int]
+    flat_NP: Tensor,
+    grad_NP: Tensor,
+    m_NP: Tensor,
+    v_NP: Tensor,
+    rate_N1: Tensor,
+    configs: list[Config],
+    counts: list[int],
 ) -> None:
     """One Adam step: bias-corrected moments, epsilon outside the root, as in torch.optim.AdamW."""
     column = _column_maker(flat_NP)

@@ -1,7 +1,8 @@
 """The probes that run on every load: no cross-talk between trials, and no look at later tokens.
 
-The first catches a model whose modules mix rows (batch statistics, expert routing, caches shared between rows), where a
-packed trial would not be the trial trained alone; the second one that is not causal, for which right-padding is not inert.
+The first catches a model whose modules mix rows (batch statistics, expert routing, caches shared between rows), where
+a packed trial would not be the trial trained alone; the second one that is not causal, for which right-padding is not
+inert.
 """
 
 import torch
@@ -59,15 +60,15 @@ def _two_trials(model: PackedModel) -> PackState:
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
     offset = 0
     for site in base.sites:
-        num_out, num_in = base.weight(site).shape
+        num_out, num_in = base.shape(site)
         for name, shape in (("A", (1, num_in)), ("B", (num_out, 1))):
             layout[site, name] = (offset, shape)
             offset += shape[0] * shape[1]
     dtype = adapter_dtype(base.dtype)
-    buffers = [torch.zeros(2, offset, dtype=dtype, device=base.device) for _ in range(4)]
+    flat_NP = torch.zeros(2, offset, dtype=dtype, device=base.device)
     scaling_N = torch.ones(2, dtype=dtype, device=base.device)
     anchors: dict = {site: {} for site in base.sites}
-    group = Group(plain(), 0, *buffers, scaling_N, layout, anchors, ({}, {}))
+    group = Group.fresh(plain(), 0, flat_NP, scaling_N, layout, anchors, ({}, {}))
     for leaves in group.leaves.values():
         with torch.no_grad():
             leaves["A"].fill_(1 / leaves["A"].shape[-1])

@@ -1,9 +1,9 @@
 """The trained state of a pack: trials grouped by parametrisation and rank, each group one flat buffer per trial.
 
 A group holds `flat_NP`: all trained numbers of its N trials, P for each, so that an optimizer update is one vectorised
-pass. The tensors that the sites use are views into it, padded with zeros to the group's largest rank; the padding is inert
-(its gradient, moments and decay are exactly zero, since a zero row of A meets a zero column of B).
-Shape letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank.
+pass. The tensors that the sites use are views into it, padded with zeros to the group's largest rank; the padding is
+inert (its gradient, moments and decay are exactly zero, since a zero row of A meets a zero column of B). Shape
+letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,20 @@ class Group:
             leaf = self._view(self.flat_NP, offset, shape).detach().requires_grad_()
             self.leaves.setdefault(site, {})[name] = leaf
             self.grads.append(self._view(self.grad_NP, offset, shape))
+
+    @staticmethod
+    def fresh(
+        parametrisation: Parametrisation,
+        start: int,
+        flat_NP: Tensor,
+        scaling_N: Tensor,
+        layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]],
+        anchors: dict[str, State],
+        ranks: tuple[dict[str, int], ...],
+    ) -> "Group":
+        """Return a group that has not trained yet: its gradients and moments are zero."""
+        grad, moment1, moment2 = (torch.zeros_like(flat_NP) for _ in range(3))
+        return Group(parametrisation, start, flat_NP, grad, moment1, moment2, scaling_N, layout, anchors, ranks)
 
     def parameters(self) -> list[Tensor]:
         """Return the trained views, in the order of the layout."""
@@ -97,7 +111,7 @@ class PackState:
         """Add the gradients of a loss to the groups' buffers."""
         leaves = [leaf for group in self.groups for leaf in group.parameters()]
         views = [view for group in self.groups for view in group.grads]
-        torch._foreach_add_(views, torch.autograd.grad(loss, leaves))
+        torch._foreach_add_(views, torch.autograd.grad(loss, leaves))  # pyright: ignore[reportPrivateImportUsage]
 
     def select(self, positions: Sequence[int]) -> "PackState":
         """Return a copy with only the trials at these pack positions, in the same order."""
@@ -180,8 +194,8 @@ def site_rank(trial: Trial, shape: Sequence[int]) -> int:
 def num_trainable(base: Base, trial: Trial) -> int:
     """Count the numbers that a trial trains over all sites."""
     method: Method = plugins.load("methods", trial.config.method)
-    shapes = [tuple(base.weight(site).shape) for site in base.sites]
-    return sum(method.num_trainable(shape[0], shape[1], site_rank(trial, shape)) for shape in shapes)
+    shapes = [base.shape(site) for site in base.sites]
+    return sum(method.num_trainable(*shape, site_rank(trial, shape)) for shape in shapes)
 
 
 def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
@@ -192,7 +206,7 @@ def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
 def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State]], start: int) -> Group:
     method: Method = plugins.load("methods", trials[0].config.method)
     parametrisation = method.parametrisation()
-    shapes = {site: tuple(base.weight(site).shape) for site in base.sites}
+    shapes = {site: base.shape(site) for site in base.sites}
     ranks = tuple({site: site_rank(trial, shapes[site]) for site in base.sites} for trial in trials)
     padded = {site: max(rank[site] for rank in ranks) for site in base.sites}
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
@@ -215,8 +229,7 @@ def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State
             else:
                 anchors[site][name] = stacked
     scaling_N = torch.tensor([trial.config.scaling for trial in trials], dtype=dtype, device=device)
-    zeros = [torch.zeros_like(flat_NP) for _ in range(3)]
-    return Group(parametrisation, start, flat_NP, *zeros, scaling_N, layout, anchors, ranks)
+    return Group.fresh(parametrisation, start, flat_NP, scaling_N, layout, anchors, ranks)
 
 
 def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

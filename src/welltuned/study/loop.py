@@ -70,6 +70,7 @@ def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
                 _run_job(jobs[0], store, executor, observe)
             proposal: Proposal = search.propose(plan, store.results())
             if proposal.finished:
+                store.settle("finished", "yes")
                 return
             _add(proposal, plan, store, memory_bytes)
 

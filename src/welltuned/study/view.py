@@ -56,6 +56,8 @@ class Study:
                 num_test_reads=store.num_test_reads(),
                 num_lost=store.num_lost(),
                 environments=store.environments(),
+                finished=store.fact("finished") is not None,
+                num_planned=store.counts().num_trials,
             )
 
     def table(self) -> "pandas.DataFrame":

@@ -17,10 +17,10 @@ class Example:
 class Task:
     """A task plug-in.
 
-    Exactly one of `generate` and `read_row` is set: a task makes its own examples, `generate(seed, split, index)`,
-    or reads them from rows of the study's data, `read_row(row)`, which raises `KeyError` with the missing column's name.
-    `extract(text)` finds the answer in generated text (None where there is none); `grade(text, example)` judges it. Both
-    are None for a task that is judged by its validation loss only. `version` changes whenever a result could.
+    Exactly one of `generate` and `read_row` is set: a task makes its own examples, `generate(seed, split, index)`, or
+    reads them from rows of the study's data, `read_row(row)`, which raises `KeyError` with the missing column's name.
+    `extract(text)` finds the answer in generated text (None where there is none); `grade(text, example)` judges it.
+    Both are None for a task that is judged by its validation loss only. `version` changes whenever a result could.
     """
 
     summary: str

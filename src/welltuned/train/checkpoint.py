@@ -1,7 +1,7 @@
 """A pack's whole state, and one trial's adapter, as safetensors blobs named by their content.
 
-A checkpoint holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack continues
-to the bit; anchors are not stored, since `init` makes them again from the base.
+A checkpoint holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack
+continues to the bit; anchors are not stored, since `init` makes them again from the base.
 """
 
 from __future__ import annotations

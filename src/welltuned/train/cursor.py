@@ -1,7 +1,8 @@
 """Row cursors: which rows each trial of a pack reads in each micro-step, all known before training (design D2).
 
-Per micro-step a trial takes up to m rows and never crosses its own optimizer step or epoch; the last partial batch of an
-epoch is kept. Every row's loss weight is 1 / (target tokens of its effective batch), so any split gives the same update.
+Per micro-step a trial takes up to m rows and never crosses its own optimizer step or epoch; the last partial batch of
+an epoch is kept. Every row's loss weight is 1 / (target tokens of its effective batch), so any split gives the same
+update.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def batches(config: Config, num_rows: int) -> list[np.ndarray]:
 
 
 def turns(config: Config, num_targets: np.ndarray, micro_rows: int) -> list[Turn]:
-    """Return the trial's turns, one for each micro-step. `num_targets[i]` counts the target tokens of training row i."""
+    """Return the trial's turns, one for each micro-step; `num_targets[i]` counts row i's target tokens."""
     result: list[Turn] = []
     num_samples = 0
     for step, rows in enumerate(batches(config, len(num_targets))):

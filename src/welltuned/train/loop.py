@@ -1,9 +1,9 @@
 """The micro-step loop: one pack, from its first row to every trial's outcome (design D2, D3, D6).
 
-Each micro-step gathers up to m rows of every live trial, runs the base once over all of them, takes the gradients of all
-adapters, and lets those trials step whose effective batch is complete. Trials that end are retired; the block is compacted
-at planned points only, so that a neighbour's end changes no bit of a trial's numbers before them.
-Shape letters: N live trials, K target positions of all rows, trial-major.
+Each micro-step gathers up to m rows of every live trial, runs the base once over all of them, takes the gradients of
+all adapters, and lets those trials step whose effective batch is complete. Trials that end are retired; the block is
+compacted at planned points only, so that a neighbour's end changes no bit of a trial's numbers before them. Shape
+letters: N live trials, K target positions of all rows, trial-major.
 """
 
 import math
@@ -15,12 +15,12 @@ import torch
 from welltuned.evaluate.nll import validation_nll
 from welltuned.objectives import causal_lm
 from welltuned.packing import optimizer
+from welltuned.packing.batch import Block, RowTable
 from welltuned.packing.dropout import Dropout, key
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState, grouped, initial, num_trainable
 from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
 from welltuned.train import checkpoint
-from welltuned.packing.batch import Block, RowTable
 from welltuned.train.runner import Runner
 from welltuned.train.schedule import learning_rate
 
@@ -31,11 +31,15 @@ PROGRESS_SECONDS = 0.5  # between signs of life; assumed
 class PackRun:
     """A pack in training. `events()` runs it; everything it decides follows from the job alone."""
 
-    def __init__(self, model: PackedModel, job: TrainJob, train: RowTable, validation: RowTable, runtime: Runtime) -> None:
+    def __init__(
+        self, model: PackedModel, job: TrainJob, train: RowTable, validation: RowTable, runtime: Runtime
+    ) -> None:
         self.model, self.job, self.train, self.validation, self.runtime = model, job, train, validation, runtime
         self.base_nll = validation_nll(model, None, validation)[0]
         trials = grouped(job.trials)
-        self.runners = [Runner(trial, train.num_targets, train.lengths, job.micro_rows, self.base_nll) for trial in trials]
+        self.runners = [
+            Runner(trial, train.num_targets, train.lengths, job.micro_rows, self.base_nll) for trial in trials
+        ]
         self.num_micro_steps = max(len(runner.turns) for runner in self.runners)
         self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
         self.live = list(self.runners)  # in the order of the state's positions
@@ -49,24 +53,25 @@ class PackRun:
             checkpoint.restore(self, self.job.resume)
         else:
             yield from (runner.start() for runner in self.runners)
-        clock, saved, shown, tokens = time.monotonic(), time.monotonic(), time.monotonic(), 0
+        began = clock = saved = shown = time.monotonic()
+        num_tokens = 0
         while self.live:
-            tokens += self._micro_step()
+            num_tokens += self._micro_step()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
             yield from self._evaluations()
             if self.micro_step % self.compact_every == 0 or self.micro_step >= self.num_micro_steps:
                 self._compact()
             now = time.monotonic()
             if now - shown > PROGRESS_SECONDS:
-                yield Progress(self.job.id, self.micro_step / self.num_micro_steps, tokens / (now - shown))
-                shown, tokens = now, 0
+                yield Progress(self.job.id, self.micro_step / self.num_micro_steps, num_tokens / (now - began))
+                shown = now
             if self.live and now - saved > self.runtime.checkpoint_seconds:
                 yield Checkpoint(self.job.id, self.micro_step, checkpoint.save(self))
                 saved = time.monotonic()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
 
     def _micro_step(self) -> int:
-        """Forward and backward for one turn of every live trial, then the steps that are due; return real tokens read."""
+        """Forward and backward for one turn of every live trial, then the steps due; return the tokens read."""
         turns = [runner.turn(self.micro_step) for runner in self.live]
         block = self.train.block([turn.rows for turn in turns], self.job.micro_rows)
         loss_N = self._backward(block, [turn.num_targets for turn in turns])

@@ -7,10 +7,16 @@ import numpy as np
 from welltuned.records import Outcome, Point, Status, Trial
 from welltuned.train.cursor import Turn, turns
 
-# One declared threshold for all methods (design D6): a step whose training loss is not finite or exceeds this multiple of
-# the base's step-0 validation loss has diverged; so has a run whose final validation loss is above the base's. Assumed: far
-# above the batch-to-batch spread of a healthy run, far below what a run can recover from within its schedule.
+# One declared threshold for all methods (design D6): a step whose training loss is not finite or exceeds this multiple
+# of the base's step-0 validation loss has diverged; so has a run whose final validation loss is above the base's.
+# Assumed: far above the batch-to-batch spread of a healthy run, far below what a run can recover from within its
+# schedule.
 DIVERGENCE_RATIO = 3.0
+
+SNAPSHOT_FIELDS = (
+    *("reason", "frozen", "reported", "num_steps", "num_samples", "num_tokens", "num_clipped", "partial_loss"),
+    *("losses", "losses_shown", "rate", "num_evaluated", "validation_nll"),
+)
 
 IDLE = Turn(np.zeros(0, dtype=np.int64), 0, 0, 0, False, 0)
 
@@ -64,8 +70,8 @@ class Runner:
         if not math.isfinite(loss):
             self._diverge(f"training loss {loss} at step {self.num_steps + 1}")
         elif loss > limit:
-            text = f"training loss {loss:.3g} at step {self.num_steps + 1} exceeds {DIVERGENCE_RATIO:g} x {self.base_nll:.3g}"
-            self._diverge(text + " (the base's validation loss)")
+            bound = f"{DIVERGENCE_RATIO:g} x {self.base_nll:.3g} (the base's validation loss)"
+            self._diverge(f"training loss {loss:.3g} at step {self.num_steps + 1} exceeds {bound}")
         else:
             self.losses.append(loss)
 
@@ -132,18 +138,12 @@ class Runner:
             num_trainable=num_trained,
         )
 
-    FIELDS = (
-        "reason frozen reported num_steps num_samples num_tokens num_clipped partial_loss losses losses_shown rate "
-        "num_evaluated validation_nll"
-    ).split()
-
     def snapshot(self) -> dict:
         """Return what a checkpoint keeps of the bookkeeping, as JSON values."""
-        return {"status": self.status, **{name: getattr(self, name) for name in self.FIELDS}}
+        return {"status": self.status, **{name: getattr(self, name) for name in SNAPSHOT_FIELDS}}
 
     def restore(self, snapshot: dict) -> None:
         """Take the bookkeeping from a checkpoint."""
         self.status = None if snapshot["status"] is None else Status(snapshot["status"])
-        for name in self.FIELDS:
+        for name in SNAPSHOT_FIELDS:
             setattr(self, name, snapshot[name])
-
