@@ -1,4 +1,4 @@
-"""Write a finished study's table as one compressed file: `python scripts/record_study.py runs/my-study table.jsonl.gz`."""
+"""Write a finished study's table as one file: `python scripts/record_study.py runs/my-study table.jsonl.gz`."""
 
 import argparse
 from pathlib import Path

@@ -237,7 +237,7 @@ def test_plan_shows_settings_arms_and_cost_and_trains_nothing(here, capsys):
     assert re.search(r"train\.weight_decay +0\.0 +default", shown)
     assert re.search(r"train\.rank +4 +file", shown)
     assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +2 +4 ", shown)
-    assert "in all: 20 trials with reruns" in shown and "assumed 50 GFLOP/s" in shown
+    assert "in all: 20 trials with reruns" in shown and "at the rate of two CPU cores" in shown
     assert not (here / "runs").exists()
 
 

@@ -7,10 +7,10 @@ import copy
 
 import peft
 import pytest
-import tiny
 import torch
-from reference.methods import adapted
 
+import tiny
+from reference.methods import adapted
 from welltuned.packing.state import initial
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

@@ -259,8 +259,9 @@ def test_summary_shows_every_setting_and_the_whole_cost():
     assert shown.cost.num_trials == 16
     assert shown.cost.num_tokens == 16 * 512 * 64
     assert shown.cost.num_packs == len(plan.packs(4 * GIB))
-    assert shown.cost.seconds == pytest.approx(shown.cost.flops / plans.FLOPS_PER_SECOND)
-    assert "assumed" in shown.cost.seconds_from
+    overhead = shown.cost.num_tokens * plans.TOKEN_SECONDS
+    assert shown.cost.seconds == pytest.approx(shown.cost.flops / plans.FLOPS_PER_SECOND["float32"] + overhead)
+    assert shown.cost.seconds_from == "at the rate of two CPU cores"
 
 
 def test_a_measured_rate_gives_the_training_time_and_evaluation_in_proportion():
@@ -285,9 +286,11 @@ def test_study_files_are_planned(path):
     plan = plan_of(spec)
     cost = plans.summary(plan, 8 * GIB).cost
     assert math.isfinite(cost.seconds) and cost.num_packs >= 1
-    assert not any("only" in note or "changes nothing" in note for note in plan.notes), plan.notes
+    declared = "batch_size 256: only 16 optimizer steps" if path.stem == "batch_by_method" else "nothing"
+    notes = [note for note in plan.notes if declared not in note]
+    assert not any("only" in note or "changes nothing" in note for note in notes), notes
     if "full" not in spec.method_names():  # it has no rank to sweep, hence fewer trials
-        assert not plan.notes
+        assert not notes
     assert {c.task for arm in plan.arms for c in arm.configs} <= set(plugins.names("tasks"))
 
 

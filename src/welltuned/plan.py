@@ -18,7 +18,10 @@ from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial
 from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
-FLOPS_PER_SECOND = 5e10  # assumed: two CPU cores in float32, where no rate has been measured
+# Measured on two CPU cores that have bfloat16 instructions: the rate that a large base reaches, and what every token
+# costs beside its operations, which is what decides on a small base.
+FLOPS_PER_SECOND = {"float32": 1e11, "bfloat16": 3e11, "float64": 4e10}
+TOKEN_SECONDS = 15e-6
 SHOWN_SITES = 3  # of those named in an error
 SPLITS = ("data_train", "data_validation", "data_test")
 
@@ -294,7 +297,7 @@ class Summary:
 
 
 def summary(plan: Plan, memory_bytes: int, tokens_per_second: float | None = None) -> Summary:
-    """Return everything that `plan` shows. `tokens_per_second` is a measured rate of training; else one is assumed."""
+    """Return everything that `plan` shows. `tokens_per_second` is a rate of training that was measured, if one was."""
     rows = tuple(_budget(arm, plan.surveys, plan) for arm in plan.arms)
     return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, tokens_per_second), plan.notes)
 
@@ -326,13 +329,14 @@ def _cost(plan: Plan, memory_bytes: int, tokens_per_second: float | None) -> Cos
     configs = [trial.config for trial in plan.trials()] + reruns
     work = [flops.work(config, plan.survey_of(config)) for config in configs]
     num_tokens = sum(item.num_tokens for item in work)
-    train = sum(item.train_flops for item in work)
-    rest = sum(item.validation_flops for item in work)
-    rest += sum(_exam_flops(config, plan.survey_of(config)) for config in reruns if config.task in plan.graded_tasks)
-    if tokens_per_second is None:
-        seconds, origin = (train + rest) / FLOPS_PER_SECOND, f"assumed {FLOPS_PER_SECOND / 1e9:.0f} GFLOP/s"
-    else:  # evaluating is as fast, per operation, as training was measured to be
-        seconds = num_tokens / tokens_per_second * (1 + rest / train)
+    operations = [item.train_flops + item.validation_flops for item in work]
+    exams = [config for config in reruns if config.task in plan.graded_tasks]
+    operations += [_exam_flops(config, plan.survey_of(config)) for config in exams]
+    rates = [FLOPS_PER_SECOND[config.dtype] for config in configs + exams]
+    seconds = num_tokens * TOKEN_SECONDS + sum(count / rate for count, rate in zip(operations, rates, strict=True))
+    origin = "at the rate of two CPU cores"
+    if tokens_per_second is not None:  # evaluating is as fast, per operation, as training was measured to be
+        seconds = num_tokens / tokens_per_second * sum(operations) / sum(item.train_flops for item in work)
         origin = f"measured {tokens_per_second:,.0f} tokens/s"
     jobs = plan.packs(memory_bytes)
     needs = [_pack_memory(job, plan) for job in jobs]
@@ -341,7 +345,7 @@ def _cost(plan: Plan, memory_bytes: int, tokens_per_second: float | None) -> Cos
         num_packs=len(jobs),
         largest_pack=max(len(job.trials) for job in jobs),
         num_tokens=round(num_tokens),
-        flops=train + rest,
+        flops=sum(operations),
         seconds=seconds,
         seconds_from=origin,
         memory=max(needs, key=lambda need: need.total_bytes),

@@ -15,20 +15,32 @@ from welltuned.costs.flops import num_samples
 from welltuned.errors import MachineError, problem
 from welltuned.records import Config, Survey, TrainJob, Trial
 
-TARGET_TOKENS = 8192  # padded tokens of a micro-step; assumed, to be measured
-USUAL_ROWS = 4  # rows of one trial in a micro-step that are enough to keep its adapter's matmuls busy; assumed
+MOST_TOKENS = 8192  # of a micro-step: what it takes to hide Python's share on the smallest models; assumed
+FEWEST_TOKENS = 2048  # what it takes to keep large matmuls at their peak; assumed
+TARGET_FLOPS = 1.2e12  # forward and backward of a micro-step; between the two bounds this decides; assumed
+USUAL_ROWS = 4  # rows of one trial where a micro-step has MOST_TOKENS, fewer in proportion; assumed
 MAX_WASTE = 1.05  # computed rows / real rows, because m does not divide every batch size; assumed tolerable
 
 
 def pack(
-    trials: Sequence[Trial], survey: Survey, memory_bytes: int, target_tokens: int = TARGET_TOKENS
+    trials: Sequence[Trial], survey: Survey, memory_bytes: int, target_tokens: int | None = None
 ) -> tuple[TrainJob, ...]:
     """Group trials into packs that fit into memory; every trial is in exactly one."""
     jobs: list[TrainJob] = []
+    target_tokens = target_tokens or target(survey)
     ordered = sorted(trials, key=lambda trial: (_bucket(trial.config), _cohort(trial.config), *_place(trial.config)))
     for _, members in itertools.groupby(ordered, key=lambda trial: _bucket(trial.config)):
         jobs += _pack_bucket(list(members), survey, memory_bytes, target_tokens)
     return tuple(jobs)
+
+
+def target(survey: Survey) -> int:
+    """Return the tokens that a micro-step should have.
+
+    Fewer on a large base, whose matmuls are busy with few: trials that see the same rows need no padding at m = 1.
+    """
+    tokens = TARGET_FLOPS / (4 * survey.num_base_weights)
+    return round(min(MOST_TOKENS, max(FEWEST_TOKENS, tokens)))
 
 
 def smaller(job: TrainJob) -> tuple[TrainJob, ...]:
@@ -63,7 +75,8 @@ def _place(config: Config) -> tuple[object, ...]:
 
 
 def _pack_bucket(members: list[Trial], survey: Survey, memory_bytes: int, target_tokens: int) -> Iterator[TrainJob]:
-    rows = min(USUAL_ROWS, min(trial.config.batch_size for trial in members))
+    usual = max(1, USUAL_ROWS * target_tokens // MOST_TOKENS)
+    rows = min(usual, *(trial.config.batch_size for trial in members))
     most = max(1, int(target_tokens / (rows * survey.mean_tokens)))
     num_members = _fit([trial.config for trial in members], survey, memory_bytes, most)
     for part in _even_parts(members, num_members):

@@ -18,7 +18,10 @@ FORMAT = 1
 
 def write(path: Path, declaration: Declaration, results: Sequence[Result]) -> None:
     """Write a study's declaration and results to `path` (.jsonl.gz)."""
-    lines = [{"welltuned": FORMAT, **dataclasses.asdict(declaration)}, *map(dataclasses.asdict, results)]
+    lines: list[dict[str, Any]] = [
+        {"welltuned": FORMAT, **dataclasses.asdict(declaration)},
+        *map(dataclasses.asdict, results),
+    ]
     text = "".join(json.dumps(line, allow_nan=False, sort_keys=True) + "\n" for line in lines)
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
@@ -34,22 +37,20 @@ def read(path: Path) -> tuple[Declaration, tuple[Result, ...]]:
 
 
 def _declaration(fields: dict[str, Any]) -> Declaration:
-    surveys = tuple(_survey(survey) for survey in fields["surveys"])
-    tuples = {"cell": tuple(fields["cell"]), "environments": tuple(fields["environments"]), "surveys": surveys}
-    return Declaration(**(fields | tuples))
+    fields["surveys"] = tuple(_survey(survey) for survey in fields["surveys"])
+    fields["cell"], fields["environments"] = tuple(fields["cell"]), tuple(fields["environments"])
+    return Declaration(**fields)
 
 
 def _survey(fields: dict[str, Any]) -> Survey:
-    return Survey(**(fields | {"sites": tuple(Site(**site) for site in fields["sites"])}))
+    fields["sites"] = tuple(Site(**site) for site in fields["sites"])
+    return Survey(**fields)
 
 
 def _result(fields: dict[str, Any]) -> Result:
-    correct = fields["test_correct"]
-    changes = {
-        "role": Role(fields["role"]),
-        "status": Status(fields["status"]),
-        "config": Config.parse(json.dumps(fields["config"])),
-        "curve": tuple(Point(**point) for point in fields["curve"]),
-        "test_correct": None if correct is None else tuple(correct),
-    }
-    return Result(**(fields | changes))
+    fields["role"], fields["status"] = Role(fields["role"]), Status(fields["status"])
+    fields["config"] = Config.parse(json.dumps(fields["config"]))
+    fields["curve"] = tuple(Point(**point) for point in fields["curve"])
+    if fields["test_correct"] is not None:
+        fields["test_correct"] = tuple(fields["test_correct"])
+    return Result(**fields)

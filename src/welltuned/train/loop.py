@@ -25,6 +25,7 @@ from welltuned.train.runner import Runner
 from welltuned.train.schedule import learning_rate
 
 NUM_COMPACTIONS = 16  # planned points in a pack at which retired trials leave the block; assumed, to be measured
+CHECKPOINT_SHARE = 0.05  # of the time may go into checkpoints; they are rarer where they are large
 PROGRESS_SECONDS = 0.5  # between signs of life; assumed
 
 
@@ -54,7 +55,7 @@ class PackRun:
         else:
             yield from (runner.start() for runner in self.runners)
         began = clock = saved = shown = time.monotonic()
-        num_tokens = 0
+        pause, num_tokens = self.runtime.checkpoint_seconds, 0
         while self.live:
             num_tokens += self._micro_step()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
@@ -65,9 +66,11 @@ class PackRun:
             if now - shown > PROGRESS_SECONDS:
                 yield Progress(self.job.id, self.micro_step / self.num_micro_steps, num_tokens / (now - began))
                 shown = now
-            if self.live and now - saved > self.runtime.checkpoint_seconds:
-                yield Checkpoint(self.job.id, self.micro_step, checkpoint.save(self))
+            if self.live and now - saved > pause:
+                blob = checkpoint.save(self)
+                yield Checkpoint(self.job.id, self.micro_step, blob)
                 saved = time.monotonic()
+                pause = max(self.runtime.checkpoint_seconds, (saved - now) / CHECKPOINT_SHARE)
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
 
     def _micro_step(self) -> int:
