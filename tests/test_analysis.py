@@ -385,7 +385,7 @@ def test_data_caveats(kind, survey, text):
 @pytest.mark.parametrize(
     ("kind", "fields", "text"),
     [
-        ("test reads", {"num_test_reads": 4}, "The test split was read 4 times in this store"),
+        ("test reads", {"num_test_reads": 4}, "The test split was read for 4 reruns"),
         ("lost", {"num_lost": 2}, "2 jobs lost to the machine and run again"),
         ("environments", {"environments": ('{"torch": "2.13", "os": "a"}', '{"torch": "2.14", "os": "a"}')}, "torch"),
         ("unfinished", {"finished": False, "num_planned": 200}, "150 of 200 trials have ended"),

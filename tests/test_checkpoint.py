@@ -4,6 +4,7 @@ import pytest
 
 import tiny
 from welltuned.records import Checkpoint, Point
+from welltuned.train import loop
 from welltuned.train.checkpoint import load_adapter
 
 TRIALS = [
@@ -19,8 +20,9 @@ def timeless(outcome):
     return {name: value for name, value in vars(outcome).items() if not name.endswith("seconds")}
 
 
-def test_resume_from_every_checkpoint_is_exact(tmp_path):
+def test_resume_from_every_checkpoint_is_exact(tmp_path, monkeypatch):
     """Gradients of a half-read effective batch, moments, a diverged neighbour and compaction all survive."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # one after every micro-step
     model = tiny.packed()
     whole = tiny.run_pack(model, TRIALS, 3, tmp_path, checkpoint_seconds=0)
     checkpoints = [event for event in whole if isinstance(event, Checkpoint)]

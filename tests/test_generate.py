@@ -44,3 +44,17 @@ def _merged(model, trial, states):
     for site, state in states.items():
         merged.get_submodule(site).weight.data += parametrisation.delta(state, trial.config.scaling)
     return merged
+
+
+def test_learned_positions_end_the_generation():
+    """A model with 64 learned positions stops there instead of failing, and a finished row never runs past them."""
+    packed = tiny.packed(tiny.gpt2(torch.float64))
+    state = initial(packed.base, [tiny.trial()])
+    prompts = [np.arange(2, 32).repeat(2), np.arange(2, 6)]
+    (answers,) = greedy(packed, state, prompts, 50, end_id=1, pad_id=0)
+    assert len(answers[0]) <= 5
+    alone = packed.base.model.generate(
+        torch.tensor(prompts[0])[None], max_new_tokens=4, do_sample=False, eos_token_id=1, pad_token_id=0
+    )
+    expected = alone[0, 60:].tolist()
+    assert answers[0][:4] == (expected[: expected.index(1)] if 1 in expected else expected)

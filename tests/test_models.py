@@ -2,9 +2,18 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    BertLMHeadModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 import tiny
+from welltuned import fingerprint
 from welltuned.errors import InputError
 from welltuned.models import base as bases
 from welltuned.models.base import adapt
@@ -107,3 +116,17 @@ def test_a_broken_folder_is_one_line(tmp_path):
         bases.load(str(tmp_path), None, "float32", ("all-linear",))
     assert len(caught.value.problems) == 1
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_loaded_base_is_the_model_to_the_bit(dtype):
+    """What transformers loads in that dtype: no buffer (rotary frequencies) is rounded on the way."""
+    base = bases.load("abacus-small", None, dtype, ("all-linear",))
+    folder = fingerprint.resolve_base("abacus-small", None).folder
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=bases.DTYPES[dtype], attn_implementation="eager")
+    ids = torch.arange(90).view(1, 90)
+    with torch.no_grad():
+        ours, theirs = base.model(input_ids=ids).logits, plain(input_ids=ids).logits
+    assert torch.equal(ours, theirs) if dtype == "bfloat16" else torch.allclose(ours, theirs, atol=1e-4)
+    frequencies = dict(base.model.named_buffers())["model.rotary_emb.inv_freq"]
+    assert frequencies.dtype == torch.float32

@@ -147,3 +147,32 @@ def test_rank_padding_is_inert(tmp_path):
         assert padding.any()
         assert not buffer[0][padding].any()
         assert buffer[1][padding].any()
+
+
+def test_a_pack_whose_trials_have_all_diverged_ends(tmp_path):
+    """Nothing is left to be computed, long before the next planned compaction."""
+    wild = [tiny.trial(learning_rate=rate, num_train_epochs=10) for rate in (1e300, 1e299)]
+    ends = tiny.outcomes(tiny.run_pack(tiny.packed(), wild, 4, tmp_path))
+    assert {end.status for end in ends.values()} == {Status.DIVERGED}
+    assert all(end.num_steps < 5 for end in ends.values())
+
+
+def test_a_neighbours_end_changes_no_bit_before_the_planned_compaction(tmp_path):
+    """In float32, where matmuls of other shapes round differently: training losses and validation losses."""
+    model = tiny.packed(tiny.llama(torch.float32))
+    calm = [tiny.trial(learning_rate=1e-3, order_seed=seed, num_train_epochs=8, num_evaluations=48) for seed in (0, 1)]
+    schedule = {"lr_scheduler_type": "constant", "order_seed": 2, "num_train_epochs": 8, "num_evaluations": 48}
+    runs = []
+    for rate in (1e30, 1e-4):
+        trials = [calm[0], tiny.trial(learning_rate=rate, **schedule), calm[1]]
+        runs.append(tiny.run_pack(model, trials, 4, tmp_path))
+    end = tiny.outcomes(runs[0])[tiny.trial(learning_rate=1e30, **schedule).id]
+    assert end.status is Status.DIVERGED
+    planned = 3  # micro-steps between compactions: 48 of them in all, 16 times
+    assert end.num_steps < planned
+    for one in calm:
+        first, second = (
+            [event for event in run if isinstance(event, Point) and event.trial_id == one.id][: planned + 1]
+            for run in runs
+        )
+        assert first == second

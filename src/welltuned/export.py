@@ -102,7 +102,16 @@ def _adapter(folder: Path, trial_id: str) -> tuple[Config, dict[str, State]]:
             "which has an adapter; choose another (`welltuned show` lists them)"
         )
     trial, states = read_adapter(blobs.path(folder / "blobs", result.adapter))
+    _check_base(trial.config)
     return trial.config, states
+
+
+def _check_base(config: Config) -> None:
+    """Raise InputError where the base's files are not those that the adapter was trained on."""
+    found = fingerprint.base_hash(config.base, config.revision)
+    if found != config.base_hash:
+        expected = f"{config.base_hash[:12]}, the hash of what the adapter was trained on"
+        raise InputError(problem(f"base '{config.base}'", found[:12], expected, "restore the base's files"))
 
 
 def _chosen(results: tuple[Result, ...], trial_id: str) -> Result:

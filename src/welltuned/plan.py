@@ -331,7 +331,7 @@ def _cost(plan: Plan, memory_bytes: int, tokens_per_second: float | None) -> Cos
     num_tokens = sum(item.num_tokens for item in work)
     operations = [item.train_flops + item.validation_flops for item in work]
     exams = [config for config in reruns if config.task in plan.graded_tasks]
-    operations += [_exam_flops(config, plan.survey_of(config)) for config in exams]
+    operations += [exam_flops(config, plan.survey_of(config)) for config in exams]
     rates = [FLOPS_PER_SECOND[config.dtype] for config in configs + exams]
     seconds = num_tokens * TOKEN_SECONDS + sum(count / rate for count, rate in zip(operations, rates, strict=True))
     origin = "at the rate of two CPU cores"
@@ -357,7 +357,7 @@ def _pack_memory(job: TrainJob, plan: Plan) -> memory.Memory:
     return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows)
 
 
-def _exam_flops(config: Config, survey: Survey) -> float:
+def exam_flops(config: Config, survey: Survey) -> float:
     """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
     num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
     weights = survey.num_base_weights + survey.num_head_weights + flops.num_trainable(config, survey)

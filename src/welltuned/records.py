@@ -208,7 +208,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Point:
-    """One reading of a trial's curve. `train_loss` is the mean over the target tokens since the previous point."""
+    """One reading of a trial's curve. `train_loss` is the mean of the steps' losses since the previous point."""
 
     trial_id: str
     step: int

@@ -1,7 +1,7 @@
 """Look at a base model and its data before planning: sites, sizes, token counts, and every problem found at once."""
 
 from welltuned import data
-from welltuned.errors import InputError
+from welltuned.errors import InputError, problem
 from welltuned.models import base as bases
 from welltuned.models.sites import coverage, head_size, linear_modules
 from welltuned.records import Site, Survey, SurveyJob
@@ -20,7 +20,13 @@ def survey(job: SurveyJob) -> Survey:
         counts = data.counts(config, bases.load_tokenizer(config.base, config.revision))
     except InputError as error:
         problems += error.problems
-    if base is None or counts is None:
+    limit = None if base is None else base.max_positions
+    if counts is not None and limit is not None and counts.longest_tokens > limit:
+        advice = f"set max_length = {limit} or less"
+        problems.append(
+            problem("task.max_length", config.max_length, f"rows within the base's {limit} positions", advice)
+        )
+    if base is None or counts is None or problems:
         raise InputError(problems)
     text_config = base.model.config.get_text_config()
     return Survey(

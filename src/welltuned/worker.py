@@ -109,7 +109,8 @@ def _model(config: Config, runtime: Runtime) -> PackedModel:
 
 
 def _pad_id(tokenizer) -> int:
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    """Return a token to fill up with: padding is inert, and the end token, unlike some pads, has an embedding."""
+    return tokenizer.eos_token_id
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -174,8 +174,7 @@ def _reads(facts: _Facts) -> list[Caveat]:
     count = facts.declaration.num_test_reads
     if not count:
         return []
-    times = "once" if count == 1 else f"{count} times"
-    text = f"The test split was read {times} in this store, each time after selection was frozen."
+    text = f"The test split was read for {plural(count, 'rerun')}, each after selection was frozen."
     return [Caveat("test reads", False, text)]
 
 

@@ -61,7 +61,7 @@ def subset(config: Config, num_available: int) -> np.ndarray:
     if config.subset == "first":
         return np.arange(config.num_train)
     generates = plugins.load("tasks", config.task).generate is not None
-    num_pool = carving.NUM_GENERATED if generates else num_available
+    num_pool = min(carving.NUM_GENERATED, num_available) if generates else num_available
     if config.num_train > num_pool:
         expected = f"at most {num_pool}, the pool of a seeded subset"
         raise InputError(problem("num_train", config.num_train, expected, 'lower it, or set subset = "first"'))

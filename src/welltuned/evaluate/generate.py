@@ -15,7 +15,8 @@ from transformers import DynamicCache
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState
 
-ROWS_PER_BLOCK = 1_024  # rows generated side by side; assumed, to be measured
+ROWS_PER_BLOCK = 1_024  # rows generated side by side at the most; assumed, to be measured
+CACHE_BYTES = 2 << 30  # that the key-value cache of a block may take at the most; assumed
 
 
 def greedy(
@@ -23,7 +24,9 @@ def greedy(
 ) -> list[list[list[int]]]:
     """Return the generated token ids, without the end token, as result[trial][prompt]."""
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-    width = max(1, ROWS_PER_BLOCK // state.num_trials)
+    longest = max(len(prompt) for prompt in prompts) + max_new_tokens
+    rows = min(ROWS_PER_BLOCK, CACHE_BYTES // (longest * _cache_bytes(model)))
+    width = max(1, rows // state.num_trials)
     result: list[list[list[int]]] = [[[] for _ in prompts] for _ in range(state.num_trials)]
     for first in range(0, len(order), width):
         block = order[first : first + width]
@@ -35,6 +38,15 @@ def greedy(
             trial, place = divmod(row, len(block))
             result[trial][int(block[place])] = ids[: ids.index(end_id)] if end_id in ids else ids
     return result
+
+
+def _cache_bytes(model: PackedModel) -> int:
+    """Return the size of one token's keys and values over all layers."""
+    settings = model.base.model.config.get_text_config()
+    numbers = settings.to_dict()
+    heads = numbers.get("num_key_value_heads") or settings.num_attention_heads
+    head_size = numbers.get("head_dim") or settings.hidden_size // settings.num_attention_heads
+    return 2 * settings.num_hidden_layers * heads * head_size * model.base.dtype.itemsize
 
 
 def _left_padded(prompts: Sequence[np.ndarray], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -57,7 +69,8 @@ def _block(
     inputs, positions = ids_RT, place_RT
     done_R = torch.zeros(len(ids_RT), dtype=torch.bool, device=ids_RT.device)
     generated = []
-    for _ in range(max_new_tokens):
+    last_place = (model.base.max_positions or max_new_tokens + ids_RT.shape[1]) - 1
+    for _ in range(min(max_new_tokens, last_place + 2 - ids_RT.shape[1])):
         output = network(
             input_ids=inputs,
             attention_mask=mask_RT,

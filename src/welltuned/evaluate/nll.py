@@ -5,6 +5,7 @@ Shape letters: N trials, M rows of a trial, K target positions, trial-major.
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from welltuned.objectives import causal_lm
 from welltuned.packing.batch import RowTable
@@ -12,6 +13,12 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState
 
 TOKENS_PER_PASS = 16_384  # padded tokens of one forward pass; assumed, to be measured
+
+
+def sums(loss_K: Tensor, trial_K: Tensor, num_trials: int) -> Tensor:
+    """Return each trial's sum of losses, [N], in float64, added in the same order every time on every device."""
+    counts_N = torch.bincount(trial_K, minlength=num_trials)
+    return torch.segment_reduce(loss_K.double(), "sum", lengths=counts_N, initial=0.0)
 
 
 def validation_nll(model: PackedModel, state: PackState | None, table: RowTable) -> list[float]:
@@ -29,5 +36,5 @@ def validation_nll(model: PackedModel, state: PackState | None, table: RowTable)
             features = model.base.features(block.ids_RT)
             chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
             loss_K = causal_lm.losses(chosen_KF, model.base.head, block.targets_K, model.base.vocab_size)
-        total_N.index_add_(0, block.row_K // len(rows), loss_K.double())
+        total_N += sums(loss_K, block.row_K // len(rows), num_trials)
     return (total_N / int(table.num_targets.sum())).tolist()

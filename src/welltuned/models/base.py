@@ -51,6 +51,12 @@ class Base:
         return self.model(input_ids=ids_RT, use_cache=False).logits
 
     @property
+    def max_positions(self) -> int | None:
+        """Return the number of positions the model was made for, or None where it names none."""
+        settings = self.model.config.get_text_config().to_dict()
+        return settings.get("max_position_embeddings") or settings.get("n_positions")
+
+    @property
     def vocab_size(self) -> int:
         """Return V, the size of the logits."""
         return self.model.config.get_text_config().vocab_size
@@ -81,7 +87,7 @@ def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str,
             f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
             f"{_first_line(error)}; check the folder's config.json and weights"
         ) from error
-    nn.Module.to(model, device=torch.device(device), dtype=torch_dtype).eval()
+    nn.Module.to(model, torch.device(device)).eval()  # never a dtype: it would round rotary frequencies, too
     model.requires_grad_(False)
     return adapt(model, tokenizer, target_modules)
 

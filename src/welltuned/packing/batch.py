@@ -37,12 +37,15 @@ class RowTable:
             self.ids[row, : len(ids)] = ids
         self.device = device
 
-    def block(self, rows: Sequence[np.ndarray], width: int) -> Block:
-        """Gather N lists of at most `width` rows each; unused slots repeat row 0 and have no targets."""
+    def block(self, rows: Sequence[np.ndarray], width: int, num_tokens: int | None = None) -> Block:
+        """Gather N lists of at most `width` rows each; unused slots repeat row 0 and have no targets.
+
+        T is `num_tokens`, or the longest of these rows.
+        """
         real = np.concatenate([np.arange(width) < len(part) for part in rows])
         flat = np.zeros(len(rows) * width, dtype=np.int64)
         flat[real] = np.concatenate(rows)
-        num_tokens = int(self.lengths[flat[real]].max())
+        num_tokens = num_tokens or int(self.lengths[flat[real]].max())
         ids_RT = self.ids[flat][:, :num_tokens]
         place_T = np.arange(num_tokens)[None]
         start_R = np.maximum(self.prompt_lengths[flat], 1)[:, None]

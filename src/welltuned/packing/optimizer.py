@@ -113,9 +113,8 @@ def _adamw(
     """One Adam step: bias-corrected moments, epsilon outside the root, as in torch.optim.AdamW."""
     column = _column_maker(flat_NP)
     beta1s, beta2s = [config.beta1 for config in configs], [effective_beta2(config) for config in configs]
-    m_NP.lerp_(grad_NP, 1 - column(beta1s))
-    beta2_N1 = column(beta2s)
-    v_NP.mul_(beta2_N1).add_((1 - beta2_N1) * grad_NP * grad_NP)
+    m_NP.lerp_(grad_NP, column([1 - beta for beta in beta1s]))  # 1 - beta in float64, as torch does
+    v_NP.mul_(column(beta2s)).add_(column([1 - beta for beta in beta2s]) * grad_NP * grad_NP)
     correction1_N1 = column([1 - beta**count for beta, count in zip(beta1s, counts, strict=True)])
     root2_N1 = column([(1 - beta**count) ** 0.5 for beta, count in zip(beta2s, counts, strict=True)])
     denominator_NP = v_NP.sqrt().div_(root2_N1).add_(column([config.epsilon for config in configs]))

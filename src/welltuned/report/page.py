@@ -137,10 +137,10 @@ def _configurations(rows: Sequence[SummaryRow]) -> str:
 def _declaration(declaration: Declaration) -> str:
     surveys = "\n".join(_survey(survey) for survey in declaration.surveys)
     environments = "\n".join(_environment(text) for text in declaration.environments)
-    reads = "once" if declaration.num_test_reads == 1 else f"{declaration.num_test_reads} times"
+    reads = plural(declaration.num_test_reads, "rerun")
     return (
         "<h2>Declaration</h2>\n<p>What was to be run was fixed before the first trial; this is its hash: "
-        f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read {reads}.</p>\n"
+        f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}.</p>\n"
         f"<pre>{escaped(declaration.spec_text)}</pre>\n"
         + (f"<h3>Base model and data</h3>\n{surveys}\n" if surveys else "")
         + (f"<h3>Environment</h3>\n{environments}" if environments else "")

@@ -161,7 +161,10 @@ class Train(Section):
     )
     epsilon: Positive = Field(default=1e-8, description="AdamW: epsilon")
     momentum: BelowOne = Field(default=0.9, description="SGD and sign-SGD: momentum")
-    weight_decay: NotNegative = Field(default=0.0, description="decoupled weight decay, times the learning rate")
+    weight_decay: NotNegative = Field(
+        default=0.0,
+        description="decoupled weight decay, times the learning rate; of SGD the classical one, added to the gradient",
+    )
     max_grad_norm: MaybePositive = Field(
         default=1.0, description="clip each trial's gradient to this norm; none: no clipping"
     )

@@ -20,7 +20,8 @@ from welltuned.study import lost, surveys
 from welltuned.study.options import Note, Observer, Options, Planned, Started, silent
 from welltuned.study.view import Study
 
-EXAM_TRIALS = 16  # adapters that are graded together; assumed
+EXAM_TRIALS = 16  # adapters that are graded together at the most; assumed
+EXAM_FLOPS = 2e13  # of one exam, which an interruption repeats: about a minute on two cores; assumed
 
 
 def run(
@@ -90,7 +91,7 @@ def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int) -> Non
     ended = {result.trial_id for result in store.results()}
     wanted = [trial for trial in proposal.trials if trial.id not in ended]
     store.freeze(proposal.exams)
-    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes), *_exams(proposal.exams, store)]
+    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes), *_exams(proposal.exams, plan, store)]
     if not jobs and len(wanted) == len(proposal.trials):
         raise WelltunedError(
             f"search '{plan.spec.search.search}' wants nothing and says that it is not finished; this is a defect of it"
@@ -98,15 +99,21 @@ def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int) -> Non
     store.add_jobs(jobs)
 
 
-def _exams(trials: Sequence[Trial], store: Store) -> list[ExamJob]:
+def _exams(trials: Sequence[Trial], plan: Plan, store: Store) -> list[ExamJob]:
     adapters = {result.trial_id: result.adapter for result in store.results()}
     jobs: list[ExamJob] = []
     ordered = sorted(trials, key=lambda trial: json.dumps(trial.config.data_key()))
     for _, members in itertools.groupby(ordered, key=lambda trial: trial.config.data_key()):
         rest = list(members)
-        for part in (rest[start : start + EXAM_TRIALS] for start in range(0, len(rest), EXAM_TRIALS)):
+        width = _exam_width(rest[0], plan)
+        for part in (rest[start : start + width] for start in range(0, len(rest), width)):
             jobs.append(lost.exam(part, [_given(adapters[trial.id], trial) for trial in part], "test"))
     return jobs
+
+
+def _exam_width(trial: Trial, plan: Plan) -> int:
+    """Return the number of adapters that are graded together."""
+    return max(1, min(EXAM_TRIALS, int(EXAM_FLOPS / plans.exam_flops(trial.config, plan.survey_of(trial.config)))))
 
 
 def _given(adapter: str | None, trial: Trial) -> str:

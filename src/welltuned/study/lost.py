@@ -25,10 +25,11 @@ def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tu
     return tuple(_numbered(part, num_losses) for part in smaller)
 
 
-def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...] | None:
-    """Return what replaces a job that did not repeat its own numbers on resuming: the same, from the start."""
-    if num_losses > MAX_RETRIES:
-        return None
+def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...]:
+    """Return what replaces a job that did not repeat its own numbers on resuming: the same, from the start.
+
+    As often as it takes: this follows an interruption, which is nobody's fault, and what starts anew repeats nothing.
+    """
     if isinstance(job, ExamJob):
         return (_numbered(_part(job, left), num_losses),)
     return (_numbered(packing.make_job(left, job.micro_rows), num_losses),)

@@ -10,9 +10,10 @@ import math
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
-from welltuned.evaluate.nll import validation_nll
+from welltuned.evaluate.nll import sums, validation_nll
 from welltuned.objectives import causal_lm
 from welltuned.packing import optimizer
 from welltuned.packing.batch import Block, RowTable
@@ -60,7 +61,8 @@ class PackRun:
             num_tokens += self._micro_step()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
             yield from self._evaluations()
-            if self.micro_step % self.compact_every == 0 or self.micro_step >= self.num_micro_steps:
+            planned = self.micro_step % self.compact_every == 0 or self.micro_step >= self.num_micro_steps
+            if planned or all(runner.reported for runner in self.live):  # then no neighbour is left to be disturbed
                 self._compact()
             now = time.monotonic()
             if now - shown > PROGRESS_SECONDS:
@@ -76,7 +78,9 @@ class PackRun:
     def _micro_step(self) -> int:
         """Forward and backward for one turn of every live trial, then the steps due; return the tokens read."""
         turns = [runner.turn(self.micro_step) for runner in self.live]
-        block = self.train.block([turn.rows for turn in turns], self.job.micro_rows)
+        planned = [runner.planned(self.micro_step).rows for runner in self.live]
+        num_tokens = int(self.train.lengths[np.concatenate(planned)].max())  # whoever has ended: shapes change no bit
+        block = self.train.block([turn.rows for turn in turns], self.job.micro_rows, num_tokens)
         loss_N = self._backward(block, [turn.num_targets for turn in turns])
         for runner, turn, loss in zip(self.live, turns, loss_N, strict=True):
             runner.read(turn, loss)
@@ -96,8 +100,7 @@ class PackRun:
             weights_K = weight_N[trial_K].to(torch.promote_types(base.dtype, torch.float32))
             total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, block.targets_K, weights_K, base.vocab_size)
             self.state.accumulate(total)
-        sums_N = torch.zeros_like(weight_N).index_add_(0, trial_K, loss_K.double())
-        return (sums_N * weight_N).tolist()
+        return (sums(loss_K, trial_K, len(self.live)) * weight_N).tolist()
 
     def _dropout(self) -> Dropout | None:
         """Return the dropout of this micro-step, or None where no live trial has any."""
@@ -140,14 +143,18 @@ class PackRun:
                 group.grad_NP[place - group.start] = 0
 
     def _evaluations(self) -> Iterator[Event]:
-        """Evaluate the trials that reached an evaluation point, all at once; end those that are through."""
-        pending = [place for place, runner in enumerate(self.live) if runner.wants_evaluation()]
+        """Evaluate the trials that reach an evaluation point, all at once; end those that are through.
+
+        Who diverged is computed along until it leaves the block, so that shapes change no bit of the others' numbers.
+        """
+        pending = [place for place, runner in enumerate(self.live) if runner.is_evaluated_after(self.micro_step)]
         if pending:
             whole = len(pending) == len(self.live)
             state = self.state if whole else self.state.select(pending)
             values = validation_nll(self.model, state, self.validation)
             for place, value in zip(pending, values, strict=True):
-                yield self.live[place].evaluated(value)
+                if self.live[place].status is None:
+                    yield self.live[place].evaluated(value)
         self._retire_diverged()
         for place, runner in enumerate(self.live):
             if runner.is_over() and not runner.reported:

@@ -13,9 +13,11 @@ from welltuned.train.cursor import Turn, turns
 # schedule.
 DIVERGENCE_RATIO = 3.0
 
+ROUNDING = 1e-3  # relative; assumed: what bfloat16 sums in other shapes may differ by where nothing was learned
+
 SNAPSHOT_FIELDS = (
     *("reason", "frozen", "reported", "num_steps", "num_samples", "num_tokens", "num_clipped", "partial_loss"),
-    *("losses", "losses_shown", "rate", "num_evaluated", "validation_nll"),
+    *("losses", "losses_shown", "rate", "validation_nll"),
 )
 
 IDLE = Turn(np.zeros(0, dtype=np.int64), 0, 0, 0, False, 0)
@@ -41,7 +43,7 @@ class Runner:
         self.losses: list[float] = []
         self.losses_shown = 0  # how many of them the last point has averaged
         self.rate = 0.0
-        self.num_evaluated = 0
+        self.evaluation_turns = self._evaluation_turns()
         self.validation_nll: float | None = None
 
     def start(self) -> Point:
@@ -50,8 +52,11 @@ class Runner:
 
     def turn(self, micro_step: int) -> Turn:
         """Return what to do in this micro-step; nothing once the trial is over."""
-        over = self.status is not None or micro_step >= len(self.turns)
-        return IDLE if over else self.turns[micro_step]
+        return IDLE if self.status is not None else self.planned(micro_step)
+
+    def planned(self, micro_step: int) -> Turn:
+        """Return what was planned for this micro-step, whether or not the trial has ended by itself since."""
+        return self.turns[micro_step] if micro_step < len(self.turns) else IDLE
 
     def read(self, turn: Turn, loss: float) -> None:
         """Take in the loss of a turn; close the effective batch and judge divergence where it ends."""
@@ -88,15 +93,23 @@ class Runner:
         self.num_clipped += was_clipped
         self.rate = rate
 
-    def wants_evaluation(self) -> bool:
-        """Say whether the next evaluation point (an even share of the samples) is reached, at the end of a step."""
-        due = (self.num_evaluated + 1) * self.total_samples <= self.num_samples * self.config.num_evaluations
-        return self.status is None and self.last_turn.ends_step and due
+    def _evaluation_turns(self) -> frozenset[int]:
+        """Return the turns after which it is evaluated: where steps end next after even shares of the samples."""
+        found: set[int] = set()
+        num_passed = 0
+        for place, turn in enumerate(self.turns):
+            reached = turn.num_samples * self.config.num_evaluations // self.total_samples
+            if turn.ends_step and reached > num_passed:
+                found.add(place)
+                num_passed = reached
+        return frozenset(found)
+
+    def is_evaluated_after(self, micro_step: int) -> bool:
+        """Say whether the plan evaluates the trial after this many micro-steps."""
+        return micro_step - 1 in self.evaluation_turns
 
     def evaluated(self, nll: float) -> Point:
         """Take in a validation loss and return the curve's point; the last one decides FINISHED or DIVERGED."""
-        while (self.num_evaluated + 1) * self.total_samples <= self.num_samples * self.config.num_evaluations:
-            self.num_evaluated += 1
         if not math.isfinite(nll):
             self._diverge(f"validation loss {nll} at step {self.num_steps}")
         elif self.num_steps == self.total_steps:
@@ -108,7 +121,7 @@ class Runner:
         return Point(self.trial.id, self.num_steps, self.num_samples, self.num_tokens, self.rate, train_loss, shown)
 
     def _finish(self, nll: float) -> None:
-        if nll > self.base_nll:
+        if nll > self.base_nll * (1 + ROUNDING):
             self._diverge(f"final validation loss {nll:.4g} is above the base's {self.base_nll:.4g}")
         else:
             self.status, self.validation_nll = Status.FINISHED, nll
