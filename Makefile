@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: demo test check same format clean
+.PHONY: demo test check format clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)  ## the main job on the bundled model: about 6 minutes on 2 cores, ends with the report's path

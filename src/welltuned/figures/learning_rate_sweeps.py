@@ -79,7 +79,7 @@ def draw(numbers: Sweeps) -> Figure:
     from welltuned.figures import _ink
 
     with _ink.style():
-        columns = min(COLUMNS, len(numbers.batches))
+        columns = 2 if len(numbers.batches) == 4 else min(COLUMNS, len(numbers.batches))
         lines = math.ceil(len(numbers.batches) / columns)
         drawing = _ink.figure(0.7 + 2.35 * lines)
         panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
