@@ -12,7 +12,7 @@ from welltuned.packing.state import PackState
 from welltuned.records import Graded, Trial
 from welltuned.tasks._task import Task
 
-PROMPTS_AT_A_TIME = 64  # between signs of life; assumed
+PROMPTS_AT_A_TIME = 256  # between signs of life; as many as a block of one trial may well have; assumed
 
 
 def answers(
