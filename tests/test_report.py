@@ -226,7 +226,7 @@ def test_a_planted_difference_is_told():
     assert text.startswith("Tuned on validation and rerun on 3 fresh seeds, lora has the lowest validation loss: 0.")
     gap = float(re.search(r"runner-up pissa is −([0-9.]+) nats", text).group(1))
     assert gap == pytest.approx(0.4, abs=0.02)
-    assert text.endswith("the two differ beyond the chance of seeds.")
+    assert text.endswith("the two differ beyond the chance of seeds (that of the test items aside).")
     text = answer_of(Design(valleys=valleys, noise=0.003))
     assert "lora has the highest test accuracy" in text and "points (paired over 3 seeds" in text
 
