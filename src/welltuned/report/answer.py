@@ -92,7 +92,8 @@ def _second(ranked: Sequence[SummaryRow], metric: _Metric) -> str:
     text = f"Its difference to the runner-up {runner.method} is {size}"
     if gap.low is None or gap.high is None:
         return f"{text} on the one seed they share, which has no interval: the two are not told apart."
-    told = "are not told apart" if gap.low <= 0.0 <= gap.high else "differ beyond the chance of seeds (that of the test items aside)"
+    beyond = "differ beyond the chance of seeds (that of the test items aside)"
+    told = "are not told apart" if gap.low <= 0.0 <= gap.high else beyond
     span = f"{metric.difference_text(gap.low)} to {metric.difference_text(gap.high)}"
     return f"{text} (paired over {gap.num_seeds} seeds, 95 % interval {span}): the two {told}."
 
