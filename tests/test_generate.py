@@ -3,16 +3,21 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 import tiny
 from welltuned import plugins
+from welltuned.evaluate import generate
 from welltuned.evaluate.generate import greedy
 from welltuned.packing.state import initial
 
 
-def test_packed_generation_equals_generate():
-    """Prompts of unequal length, mixed methods, ends at unequal places."""
+@pytest.mark.parametrize("shrink_steps", [1, 1000])
+def test_packed_generation_equals_generate(shrink_steps, monkeypatch):
+    """Prompts of unequal length, mixed methods, ends at unequal places; answered prompts leave at once or never."""
+    monkeypatch.setattr(generate, "SHRINK_STEPS", shrink_steps)
+    monkeypatch.setattr(generate, "SHRINK_SHARE", 0.99)
     model = tiny.llama(torch.float64)
     packed = tiny.packed(copy.deepcopy(model))
     trials = [

@@ -16,6 +16,7 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState
 
 ROWS_PER_BLOCK = 1_024  # rows generated side by side at the most; assumed, to be measured
+SHRINK_STEPS, SHRINK_SHARE = 8, 0.75  # how often answered prompts may leave a block, and when it pays; assumed
 CACHE_BYTES = 2 << 30  # that the key-value cache of a block may take at the most; assumed
 
 
@@ -33,7 +34,8 @@ def greedy(
         ids_RT, mask_RT = _left_padded([prompts[index] for index in block], pad_id, model.base.device)
         repeats = (state.num_trials, 1)
         with torch.no_grad(), model.bound(state):
-            new_RT = _block(model, ids_RT.repeat(repeats), mask_RT.repeat(repeats), max_new_tokens, end_id, pad_id)
+            rows = (ids_RT.repeat(repeats), mask_RT.repeat(repeats))
+            new_RT = _block(model, *rows, max_new_tokens, end_id, pad_id, state.num_trials)
         for row, ids in enumerate(new_RT.tolist()):
             trial, place = divmod(row, len(block))
             result[trial][int(block[place])] = ids[: ids.index(end_id)] if end_id in ids else ids
@@ -60,17 +62,18 @@ def _left_padded(prompts: Sequence[np.ndarray], pad_id: int, device: torch.devic
 
 
 def _block(
-    model: PackedModel, ids_RT: Tensor, mask_RT: Tensor, max_new_tokens: int, end_id: int, pad_id: int
+    model: PackedModel, ids_RT: Tensor, mask_RT: Tensor, max_new_tokens: int, end_id: int, pad_id: int, num_trials: int
 ) -> Tensor:
-    """Generate for one block of rows, [R, new tokens]."""
+    """Generate for one block of rows, trial-major, [R, new tokens]; prompts that all trials have answered leave it."""
     network = model.base.model
     cache = DynamicCache(config=network.config)
-    place_RT = (mask_RT.cumsum(1) - 1).clamp(min=0)
-    inputs, positions = ids_RT, place_RT
-    done_R = torch.zeros(len(ids_RT), dtype=torch.bool, device=ids_RT.device)
-    generated = []
     last_place = (model.base.max_positions or max_new_tokens + ids_RT.shape[1]) - 1
-    for _ in range(min(max_new_tokens, last_place + 2 - ids_RT.shape[1])):
+    num_new = min(max_new_tokens, last_place + 2 - ids_RT.shape[1])
+    result_RT = ids_RT.new_full((len(ids_RT), num_new), pad_id)
+    rows_R = torch.arange(len(ids_RT), device=ids_RT.device)
+    done_R = torch.zeros_like(rows_R, dtype=torch.bool)
+    inputs, positions = ids_RT, (mask_RT.cumsum(1) - 1).clamp(min=0)
+    for step in range(num_new):
         output = network(
             input_ids=inputs,
             attention_mask=mask_RT,
@@ -80,10 +83,16 @@ def _block(
             logits_to_keep=1,
         )
         next_R = output.logits[:, -1].argmax(-1).masked_fill(done_R, pad_id)
-        generated.append(next_R)
+        result_RT[rows_R, step] = next_R
         done_R |= next_R == end_id
         if bool(done_R.all()):
             break
         inputs, positions = next_R[:, None], positions[:, -1:] + 1
         mask_RT = torch.cat([mask_RT, mask_RT.new_ones(len(mask_RT), 1)], dim=1)
-    return torch.stack(generated, dim=1)
+        open_M = ~done_R.view(num_trials, -1).all(0)
+        if step % SHRINK_STEPS == 0 and int(open_M.sum()) <= SHRINK_SHARE * len(open_M):
+            keep = open_M.repeat(num_trials).nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            parts = (inputs, positions, mask_RT, done_R, rows_R)
+            inputs, positions, mask_RT, done_R, rows_R = (part[keep] for part in parts)
+    return result_RT
