@@ -22,7 +22,7 @@ ROWS = [
     "records rng plugins fingerprint transfer",
     "store executors sandbox analysis costs tasks spec",
     "search plan figures report",
-    "data models curvature objectives",
+    "data models curvature objectives kernels",
     "methods",
     "packing",
     "evaluate survey",

@@ -118,14 +118,16 @@ def trial(**changes):
     return Trial(config(**changes), Role.SELECT)
 
 
-def run_pack(packed: PackedModel, trials, micro_rows, folder, num_rows=24, checkpoint_seconds=1e9, resume=None):
+def run_pack(
+    packed: PackedModel, trials, micro_rows, folder, num_rows=24, checkpoint_seconds=1e9, resume=None, compiled=False
+):
     """Train a pack on the tiny rows, validate on some of them (so that training helps); return its events."""
     device = packed.base.device
     train = rows(num_rows)
     held_out = Rows(train.token_ids[:6], train.prompt_lengths[:6], train.examples[:6], 0, 0)
     tables = [RowTable(train, 0, device), RowTable(held_out, 0, device)]
     runtime = Runtime(str(device), torch.get_num_threads(), checkpoint_seconds, str(folder))
-    job = TrainJob("pack", tuple(trials), micro_rows, resume)
+    job = TrainJob("pack", tuple(trials), micro_rows, resume, compiled)
     return list(PackRun(packed, job, *tables, runtime).events())
 
 

@@ -147,6 +147,7 @@ class TrainJob:
     trials: tuple[Trial, ...]
     micro_rows: int
     resume: str | None = None  # blob of the checkpoint to go on from
+    compiled: bool = False  # the decoder's blocks, which pays where the pack trains for long
 
 
 @dataclass(frozen=True)

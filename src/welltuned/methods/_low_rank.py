@@ -54,9 +54,9 @@ def _apply_anchored(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], s
 
 def _add(y_NSO: Tensor, x_NSI: Tensor, down_NRI: Tensor, up_NOR: Tensor, scaling_N: Tensor) -> Tensor:
     """Return y + s up (down x), computed in the dtype of x."""
-    up_NOR = up_NOR * scaling_N[:, None, None]
-    z_NSR = x_NSI @ down_NRI.to(x_NSI.dtype).mT
-    return y_NSO.baddbmm(z_NSR, up_NOR.to(x_NSI.dtype).mT)
+    from welltuned.kernels import Skinny
+
+    return Skinny.apply(y_NSO, x_NSI, down_NRI, up_NOR, scaling_N)
 
 
 def _delta_plain(state: Mapping[str, Tensor], scaling: float) -> Tensor:

@@ -12,48 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from welltuned.models.base import Base
+from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
-from welltuned.packing.state import PackState
-
-
-class Binding:
-    """What the packed sites of one model are bound to now: a pack's state, or None for the bare base."""
-
-    def __init__(self) -> None:
-        self.state: PackState | None = None
-        self.dropout: Dropout | None = None
+from welltuned.packing.state import PackState, Part
 
 
 class PackedLinear(nn.Module):
-    """Base output plus each group's adapters, for the state that `binding` holds at the time of the call."""
+    """Base output plus each group's adapters, for the parts that it is bound to at the time of the call."""
 
-    def __init__(self, site: str, base: nn.Module, binding: Binding, index: int) -> None:
+    def __init__(self, base: nn.Module, index: int) -> None:
         super().__init__()
-        self.site = site
         self.base = base
-        self.binding = binding
         self.index = index  # of the site in the model, for the dropout stream
+        self.parts: tuple[Part, ...] = ()  # one for each group of the pack; none: the bare base
+        self.dropout: Dropout | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [N * rows, ..., I] to [N * rows, ..., O]."""
         y = self.base(x)
-        state = self.binding.state
-        if state is None:
+        if not self.parts:
             return y
-        y_NSO = y.reshape(state.num_trials, -1, y.shape[-1])
-        x_NSI = x.reshape(state.num_trials, -1, x.shape[-1])
-        if self.binding.dropout is not None:
-            x_NSI = self.binding.dropout.apply(x_NSI, self.index)
-        parts = [
-            group.parametrisation.apply(
-                y_NSO[group.start : group.stop],
-                x_NSI[group.start : group.stop],
-                group.tensors(self.site),
-                group.scaling_N,
-            )
-            for group in state.groups
-        ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(y.shape)
+        sizes = [part.scaling_N.shape[0] for part in self.parts]
+        y_NSO = y.reshape(sum(sizes), -1, y.shape[-1])
+        x_NSI = x.reshape(sum(sizes), -1, x.shape[-1])
+        if self.dropout is not None:
+            x_NSI = self.dropout.apply(x_NSI, self.index)
+        if len(sizes) == 1:
+            return self.parts[0].apply(y_NSO, x_NSI).view(y.shape)
+        slices = zip(self.parts, y_NSO.split(sizes), x_NSI.split(sizes), strict=True)
+        return torch.cat([part.apply(own_y, own_x) for part, own_y, own_x in slices]).view(y.shape)
 
 
 class PackedModel:
@@ -61,10 +48,12 @@ class PackedModel:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.binding = Binding()
+        self.linears: dict[str, PackedLinear] = {}
         for index, site in enumerate(base.sites):
             parent, name = base.parent(site)
-            setattr(parent, name, PackedLinear(site, base.sites[site], self.binding, index))
+            self.linears[site] = PackedLinear(base.sites[site], index)
+            setattr(parent, name, self.linears[site])
+        self.blocks = Blocks(base)
 
     def close(self) -> None:
         """Put the base's own modules back."""
@@ -73,10 +62,14 @@ class PackedModel:
             setattr(parent, name, module)
 
     @contextmanager
-    def bound(self, state: PackState | None, dropout: Dropout | None = None) -> Iterator[None]:
-        """Bind the sites to a pack's state for the calls inside the block."""
-        self.binding.state, self.binding.dropout = state, dropout
+    def bound(self, state: PackState | None, dropout: Dropout | None = None, compiled: bool = False) -> Iterator[None]:
+        """Bind the sites to a pack's state for the calls inside the block, run by compiled blocks where asked for."""
+        for site, linear in self.linears.items():
+            linear.parts = () if state is None else tuple(group.part(site) for group in state.groups)
+            linear.dropout = dropout
         try:
-            yield
+            with self.blocks.compiled(compiled):
+                yield
         finally:
-            self.binding.state = self.binding.dropout = None
+            for linear in self.linears.values():
+                linear.parts, linear.dropout = (), None

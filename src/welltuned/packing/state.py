@@ -8,6 +8,7 @@ letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,18 @@ from welltuned import plugins, rng
 from welltuned.methods._method import Method, Parametrisation, State
 from welltuned.models.base import Base
 from welltuned.records import Trial
+
+
+class Part(NamedTuple):
+    """What one group adds at one site."""
+
+    parametrisation: Parametrisation
+    tensors: State
+    scaling_N: Tensor
+
+    def apply(self, y_NSO: Tensor, x_NSI: Tensor) -> Tensor:
+        """Return the adapted output of the group's trials, given the base's."""
+        return self.parametrisation.apply(y_NSO, x_NSI, self.tensors, self.scaling_N)
 
 
 @dataclass
@@ -72,6 +85,10 @@ class Group:
     def tensors(self, site: str) -> State:
         """Return the site's tensors, trained and anchors, stacked over the group's trials."""
         return {**self.leaves[site], **self.anchors[site]}
+
+    def part(self, site: str) -> Part:
+        """Return what the group adds at a site."""
+        return Part(self.parametrisation, self.tensors(site), self.scaling_N)
 
     def select(self, positions: Sequence[int], start: int) -> "Group":
         """Return a copy with only the trials at these positions within the group, beginning at `start` of the pack."""

@@ -17,11 +17,12 @@ from welltuned.evaluate.nll import sums, validation_nll
 from welltuned.objectives import causal_lm
 from welltuned.packing import optimizer
 from welltuned.packing.batch import Block, RowTable
+from welltuned.packing.blocks import available
 from welltuned.packing.dropout import Dropout, key
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState, grouped, initial, num_trainable
 from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
-from welltuned.train import checkpoint
+from welltuned.train import checkpoint, lengths
 from welltuned.train.runner import Runner
 from welltuned.train.schedule import learning_rate
 
@@ -46,6 +47,7 @@ class PackRun:
         self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
         self.live = list(self.runners)  # in the order of the state's positions
         self.state: PackState = initial(model.base, trials)
+        self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
 
@@ -78,8 +80,9 @@ class PackRun:
     def _micro_step(self) -> int:
         """Forward and backward for one turn of every live trial, then the steps due; return the tokens read."""
         turns = [runner.turn(self.micro_step) for runner in self.live]
-        planned = [runner.planned(self.micro_step).rows for runner in self.live]
-        num_tokens = int(self.train.lengths[np.concatenate(planned)].max())  # whoever has ended: shapes change no bit
+        num_tokens = self._num_tokens(self.micro_step, self.live)
+        if self.compiled:
+            num_tokens = lengths.padded(num_tokens, self.compiled)
         block = self.train.block([turn.rows for turn in turns], self.job.micro_rows, num_tokens)
         loss_N = self._backward(block, [turn.num_targets for turn in turns])
         for runner, turn, loss in zip(self.live, turns, loss_N, strict=True):
@@ -89,12 +92,21 @@ class PackRun:
         self.micro_step += 1
         return sum(int(self.train.lengths[turn.rows].sum()) for turn in turns)
 
+    def _num_tokens(self, micro_step: int, runners: list[Runner]) -> int:
+        """Return T, the longest row of a micro-step, of all who planned to be there: who has ended changes no bit."""
+        planned = [runner.planned(micro_step).rows for runner in runners]
+        return int(self.train.lengths[np.concatenate(planned)].max())
+
+    def _lengths(self) -> tuple[int, ...]:
+        """Return the lengths that micro-steps are padded to where blocks are compiled."""
+        return lengths.chosen([self._num_tokens(step, self.runners) for step in range(self.num_micro_steps)])
+
     def _backward(self, block: Block, num_targets: list[int]) -> list[float]:
         """Accumulate the gradients of the block; return each trial's share of its effective batch's loss."""
         base, width = self.model.base, self.job.micro_rows
         trial_K = block.row_K // width
         weight_N = torch.tensor([1 / max(1, count) for count in num_targets], dtype=torch.float64, device=base.device)
-        with self.model.bound(self.state, self._dropout()):
+        with self.model.bound(self.state, self._dropout(), bool(self.compiled)):
             features = base.features(block.ids_RT)
             chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
             weights_K = weight_N[trial_K].to(torch.promote_types(base.dtype, torch.float32))
@@ -165,8 +177,8 @@ class PackRun:
                 yield runner.outcome(self.seconds, pack_tokens, adapter, num_trainable(self.model.base, runner.trial))
 
     def _compact(self) -> None:
-        """Let retired trials leave the block."""
+        """Let retired trials leave the block; where it is compiled for its size, once they are half of it."""
         keep = [place for place, runner in enumerate(self.live) if not runner.reported]
-        if len(keep) < len(self.live):
+        if len(keep) <= len(self.live) // 2 or (len(keep) < len(self.live) and not self.compiled):
             self.state = self.state.select(keep)
             self.live = [self.live[place] for place in keep]

@@ -1,0 +1,37 @@
+"""Kernels that methods share: y + up (down x) for all trials of a group, with every product in its fast form.
+
+Autograd's own backward computes a gradient of A as (x^T dz)^T, a product of a tall with a skinny matrix that runs at a
+quarter of the speed of dz^T x on a CPU (measured: 656 us against 169 us for 32 trials x 376 tokens x 128 in, rank 8, in
+bfloat16); and it keeps what is not needed. Kept here: x, z and the two factors.
+Shape letters: N trials, S token slots, I in, O out, R rank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Skinny(torch.autograd.Function):
+    """y_NSO + s up (down x), computed in the dtype of x, with gradients in the factors' own dtype."""
+
+    @staticmethod
+    def forward(ctx, y_NSO: Tensor, x_NSI: Tensor, down_NRI: Tensor, up_NOR: Tensor, scaling_N: Tensor) -> Tensor:
+        """Return the adapted output; keep x, z and the factors in the dtype of x."""
+        down = down_NRI.to(x_NSI.dtype)
+        up = (up_NOR * scaling_N[:, None, None]).to(x_NSI.dtype)
+        z_NSR = torch.bmm(x_NSI, down.mT)
+        ctx.save_for_backward(x_NSI, z_NSR, down, up, scaling_N)
+        ctx.factor_dtype = down_NRI.dtype
+        return torch.bmm(z_NSR, up.mT).add_(y_NSO)
+
+    @staticmethod
+    def backward(ctx, *output_gradients: Tensor):
+        """Return the gradients of y, x and the factors."""
+        (dy_NSO,) = output_gradients
+        x_NSI, z_NSR, down, up, scaling_N = ctx.saved_tensors
+        dz_NSR = torch.bmm(dy_NSO, up)
+        d_up_NOR = torch.bmm(z_NSR.mT, dy_NSO).mT.to(ctx.factor_dtype) * scaling_N[:, None, None]
+        d_down_NRI = torch.bmm(dz_NSR.mT, x_NSI).to(ctx.factor_dtype)
+        dx_NSI = torch.bmm(dz_NSR, down) if ctx.needs_input_grad[1] else None
+        return dy_NSO, dx_NSI, d_down_NRI, d_up_NOR, None

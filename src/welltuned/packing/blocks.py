@@ -1,0 +1,70 @@
+"""The decoder's blocks, compiled: `torch.compile` fuses what lies between the matmuls, once for all blocks of a model.
+
+All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all. Shapes are
+fixed, since code for any shape was a fifth slower (measured on two CPU cores): a pack uses few lengths T, and each is
+compiled once. On a CPU this needs a C++ compiler; without one the blocks run as they are.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from welltuned.models.base import Base
+
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def available(device: torch.device) -> bool:
+    """Say whether blocks can be compiled here: a CPU takes a C++ compiler."""
+    return device.type != "cpu" or any(shutil.which(name) for name in COMPILERS)
+
+
+class Blocks:
+    """The blocks of a base's decoder, to be run as they are or compiled."""
+
+    def __init__(self, base: Base) -> None:
+        self.modules = _find(base)
+        self.forwards: list[Callable[..., Any]] = []
+
+    @contextmanager
+    def compiled(self, wanted: bool) -> Iterator[None]:
+        """Run the blocks compiled inside this context, where that is wanted."""
+        if not wanted:
+            yield
+            return
+        if not self.forwards:
+            self.forwards = [torch.compile(block.forward, dynamic=False) for block in self.modules]
+        for block, forward in zip(self.modules, self.forwards, strict=True):
+            block.forward = forward
+        hooks = [block.register_forward_pre_hook(_with_gradient) for block in self.modules[:1]]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for block in self.modules:
+                del block.forward
+
+
+def _find(base: Base) -> list[nn.Module]:
+    """Return the decoder's blocks: the members of the module list that holds most of the sites."""
+    held = {
+        name: sum(site.startswith(name + ".") for site in base.sites)
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.ModuleList)
+    }
+    if not held:
+        return []
+    blocks = base.model.get_submodule(max(held, key=lambda name: (held[name], -len(name))))
+    return list(blocks.children())
+
+
+def _with_gradient(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Give the frozen embeddings a gradient, so that the first block is no special case to the compiler."""
+    del block
+    if inputs[0].is_leaf:
+        inputs[0].requires_grad_(torch.is_grad_enabled())

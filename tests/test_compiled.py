@@ -1,0 +1,78 @@
+"""Compiled blocks: the same training as uncompiled ones, few shapes, and uncompiled where nothing can compile."""
+
+import copy
+
+import pytest
+import torch
+from transformers.models.llama import modeling_llama
+
+import tiny
+from welltuned.packing import blocks
+from welltuned.train import lengths
+
+needs_compiler = pytest.mark.skipif(
+    not blocks.available(torch.device("cpu")), reason="no C++ compiler, without which blocks run uncompiled"
+)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """A fresh compiler, and a norm that computes in float64: the model's own rounds to float32 on the way."""
+
+    def norm(self, hidden):
+        return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", norm)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    return torch._dynamo.utils.counters["stats"]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("make", "method"), [(tiny.llama, "lora"), (tiny.gpt2, "pissa")])
+def test_a_compiled_pack_equals_an_uncompiled_one(make, method, tmp_path, compiler, monkeypatch):
+    """Mixed batch sizes, ranks and lengths, in float64: <= 1e-9 relative; one graph serves all blocks."""
+    monkeypatch.setattr(lengths, "chosen", lambda all_lengths: (12,))
+    model = make()
+    settings = [{"batch_size": 4, "rank": 2}, {"batch_size": 5, "rank": 3, "scaling": 0.5}]  # both end together
+    trials = [tiny.trial(method=method, max_steps=8, **changes) for changes in settings]
+    plain = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), trials, 3, tmp_path))
+    fast = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), trials, 3, tmp_path, compiled=True))
+    assert compiler["unique_graphs"] == 1
+    for one in trials:
+        assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
+        assert fast[one.id].validation_nll == pytest.approx(plain[one.id].validation_nll, rel=1e-9, abs=0)
+
+
+def test_without_a_compiler_blocks_run_as_they_are(tmp_path, monkeypatch):
+    """The same losses to the bit as a pack that was never to be compiled."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    trial = tiny.trial()
+    plain = tiny.outcomes(tiny.run_pack(tiny.packed(), [trial], 2, tmp_path))
+    fast = tiny.outcomes(tiny.run_pack(tiny.packed(), [trial], 2, tmp_path, compiled=True))
+    assert fast[trial.id].train_losses == plain[trial.id].train_losses
+
+
+@pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
+def test_outside_the_context_blocks_are_uncompiled(make):
+    """Evaluation and generation run the model's own code."""
+    model = tiny.packed(make())
+    assert len(model.blocks.modules) == 2
+    before = [block.forward for block in model.blocks.modules]
+    with model.bound(None, compiled=True):
+        assert all(block.forward != own for block, own in zip(model.blocks.modules, before, strict=True))
+    assert [block.forward for block in model.blocks.modules] == before
+
+
+def test_the_chosen_lengths_compute_the_fewest_tokens():
+    """Against every choice of two and three lengths, and with fewer distinct lengths than may be chosen."""
+    import itertools
+
+    seen = [5, 5, 5, 7, 8, 11, 11, 12, 20, 21]
+    for most in (1, 2, 3):
+        choices = itertools.combinations(sorted(set(seen)), most)
+        costs = [sum(lengths.padded(one, choice) for one in seen) for choice in choices if choice[-1] == 21]
+        mine = lengths.chosen(seen, most)
+        assert len(mine) <= most and mine[-1] == 21
+        assert sum(lengths.padded(one, mine) for one in seen) == min(costs)
+    assert lengths.chosen([4, 4, 6], 4) == (4, 6)
