@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: demo test check format clean
+.PHONY: demo test bench same check format clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)  ## the main job on the bundled model: about 6 minutes on 2 cores, ends with the report's path
@@ -15,6 +15,12 @@ demo: $(STAMP)  ## the main job on the bundled model: about 6 minutes on 2 cores
 
 test: $(STAMP)  ## the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
+
+bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: about a quarter of an hour on 2 cores
+	@$(BIN)/python -W ignore -m benchmarks.packed_vs_peft --samples 384
+
+same: $(STAMP)  ## the losses of this tree and of git revision REF, compared to the bit: make same REF=HEAD~1
+	@$(BIN)/python scripts/same.py $(or $(REF),HEAD)
 
 check: $(STAMP)  ## style, types, architecture
 	@$(BIN)/ruff check .

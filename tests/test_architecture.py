@@ -43,7 +43,7 @@ START_SECONDS = 1.0
 BROAD_EXCEPT_ALLOWED = {"worker.py"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-OTHERS = sorted(path for folder in ("tests", "scripts", "examples") for path in (ROOT / folder).rglob("*.py"))
+OTHERS = sorted(path for folder in ("tests", "scripts", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
 
 def named(path: pathlib.Path) -> str:

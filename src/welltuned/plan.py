@@ -18,10 +18,6 @@ from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial
 from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
-# Measured on two CPU cores that have bfloat16 instructions: the rate that a large base reaches, and what every token
-# costs beside its operations, which is what decides on a small base.
-FLOPS_PER_SECOND = {"float32": 1e11, "bfloat16": 3e11, "float64": 4e10}
-TOKEN_SECONDS = 15e-6
 SHOWN_SITES = 3  # of those named in an error
 SPLITS = ("data_train", "data_validation", "data_test")
 
@@ -51,17 +47,21 @@ class Plan:
         """Return the selection trials of all arms."""
         return tuple(Trial(config, Role.SELECT) for arm in self.arms for config in arm.configs)
 
-    def packs(self, memory_bytes: int) -> tuple[TrainJob, ...]:
+    def packs(self, memory_bytes: int, device: str = "cpu") -> tuple[TrainJob, ...]:
         """Return the packs of the selection trials."""
-        return pack(self.trials(), self.surveys, memory_bytes)
+        return pack(self.trials(), self.surveys, memory_bytes, device)
 
 
-def pack(trials: Sequence[Trial], surveys: Mapping[str, Survey], memory_bytes: int) -> tuple[TrainJob, ...]:
+def pack(
+    trials: Sequence[Trial], surveys: Mapping[str, Survey], memory_bytes: int, device: str = "cpu"
+) -> tuple[TrainJob, ...]:
     """Group trials into packs, the trials of each survey apart, in the order in which these appear."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(survey_key(trial.config), []).append(trial)
-    return tuple(job for key, group in groups.items() for job in packing.pack(group, surveys[key], memory_bytes))
+    return tuple(
+        job for key, group in groups.items() for job in packing.pack(group, surveys[key], memory_bytes, device)
+    )
 
 
 def survey_key(config: Config) -> str:
@@ -273,12 +273,26 @@ class ArmRow:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast a machine trains: the rate of operations, and what every token costs beside its operations."""
+
+    flops_per_second: float
+    token_seconds: float
+
+    def seconds(self, num_tokens: float, operations: float) -> float:
+        """Return the time of this much work."""
+        return num_tokens * self.token_seconds + operations / self.flops_per_second
+
+
+@dataclass(frozen=True)
 class Cost:
     """What the whole study takes, reruns and grading included."""
 
     num_trials: int
     num_packs: int  # of the selection trials
     largest_pack: int  # trials
+    micro_rows: int  # of each trial, in the pack that needs most memory
+    num_pack: int  # trials of that pack
     num_tokens: int  # of training
     flops: float
     seconds: float
@@ -296,10 +310,13 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summary(plan: Plan, memory_bytes: int, tokens_per_second: float | None = None) -> Summary:
-    """Return everything that `plan` shows. `tokens_per_second` is a rate of training that was measured, if one was."""
+def summary(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, device: str = "cpu") -> Summary:
+    """Return everything that `plan` shows.
+
+    `speeds` is this machine's for each precision, or the tokens per second at which the study's own trials trained.
+    """
     rows = tuple(_budget(arm, plan.surveys, plan) for arm in plan.arms)
-    return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, tokens_per_second), plan.notes)
+    return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, speeds, device), plan.notes)
 
 
 def _budget(arm: Arm, surveys: Mapping[str, Survey], plan: Plan | None = None) -> ArmRow:
@@ -324,37 +341,43 @@ def _cells(plan: Plan, arm: Arm) -> dict[tuple[object, ...], Config]:
     return {tuple(getattr(config, field) for field in plan.cell): config for config in arm.configs}
 
 
-def _cost(plan: Plan, memory_bytes: int, tokens_per_second: float | None) -> Cost:
+def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, device: str) -> Cost:
     reruns = [config for arm in plan.arms for config in _cells(plan, arm).values() for _ in range(arm.num_confirm)]
     configs = [trial.config for trial in plan.trials()] + reruns
     work = [flops.work(config, plan.survey_of(config)) for config in configs]
     num_tokens = sum(item.num_tokens for item in work)
-    operations = [item.train_flops + item.validation_flops for item in work]
     exams = [config for config in reruns if config.task in plan.graded_tasks]
-    operations += [exam_flops(config, plan.survey_of(config)) for config in exams]
-    rates = [FLOPS_PER_SECOND[config.dtype] for config in configs + exams]
-    seconds = num_tokens * TOKEN_SECONDS + sum(count / rate for count, rate in zip(operations, rates, strict=True))
-    origin = "at the rate of two CPU cores"
-    if tokens_per_second is not None:  # evaluating is as fast, per operation, as training was measured to be
-        seconds = num_tokens / tokens_per_second * sum(operations) / sum(item.train_flops for item in work)
-        origin = f"measured {tokens_per_second:,.0f} tokens/s"
-    jobs = plan.packs(memory_bytes)
-    needs = [_pack_memory(job, plan) for job in jobs]
+    parts = [
+        *((config.dtype, item.num_tokens, item.train_flops) for config, item in zip(configs, work, strict=True)),
+        *((config.dtype, 0.0, item.validation_flops) for config, item in zip(configs, work, strict=True)),
+        *((config.dtype, 0.0, exam_flops(config, plan.survey_of(config))) for config in exams),
+    ]
+    operations = sum(count for _, _, count in parts)
+    if isinstance(speeds, Mapping):
+        seconds = sum(speeds[dtype].seconds(tokens, count) for dtype, tokens, count in parts)
+        origin = "from a short measurement of this machine"
+    else:  # evaluating is as fast, per operation, as training was measured to be
+        seconds = num_tokens / speeds * operations / sum(item.train_flops for item in work)
+        origin = f"measured {speeds:,.0f} tokens/s"
+    jobs = plan.packs(memory_bytes, device)
+    job, need = max(((job, _pack_memory(job, plan, device)) for job in jobs), key=lambda pair: pair[1].total_bytes)
     return Cost(
         num_trials=len(configs),
         num_packs=len(jobs),
         largest_pack=max(len(job.trials) for job in jobs),
+        num_pack=len(job.trials),
+        micro_rows=job.micro_rows,
         num_tokens=round(num_tokens),
-        flops=sum(operations),
+        flops=operations,
         seconds=seconds,
         seconds_from=origin,
-        memory=max(needs, key=lambda need: need.total_bytes),
+        memory=need,
     )
 
 
-def _pack_memory(job: TrainJob, plan: Plan) -> memory.Memory:
+def _pack_memory(job: TrainJob, plan: Plan, device: str) -> memory.Memory:
     configs = [trial.config for trial in job.trials]
-    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows)
+    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows, device, job.recompute)
 
 
 def exam_flops(config: Config, survey: Survey) -> float:

@@ -148,6 +148,7 @@ class TrainJob:
     micro_rows: int
     resume: str | None = None  # blob of the checkpoint to go on from
     compiled: bool = False  # the decoder's blocks, which pays where the pack trains for long
+    recompute: bool = False  # each block in the backward pass, where what it would keep does not fit into memory
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam
 from welltuned.models import base as bases
-from welltuned.packing import probe
+from welltuned.packing import blocks, probe
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, grouped
@@ -68,8 +68,15 @@ def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
     tokenizer = model.base.tokenizer
     rows = data.load(data.widest(configs), tokenizer, TRAINING_SPLITS)
     train, validation = (RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in TRAINING_SPLITS)
-    yield Progress(job.id, 0.0, 0.0, "initialising")
+    yield Progress(job.id, 0.0, 0.0, _beginning(job, model))
     yield from PackRun(model, job, train, validation, runtime).events()
+
+
+def _beginning(job: TrainJob, model: PackedModel) -> str:
+    """Say what comes before the first step of a pack, and what cannot be done here."""
+    if not job.compiled:
+        return "initialising"
+    return "compiling" if blocks.available(model.base.device) else "no C++ compiler, so not compiled"
 
 
 def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
@@ -82,17 +89,12 @@ def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
         adapters[trial.id] = load_adapter(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
     trials = grouped(job.trials)
     state = assemble(model.base, trials, [adapters[trial.id] for trial in trials])
-    generated: list[list[list[int]]] = [[] for _ in trials]
-    task = plugins.load("tasks", config.task)
+    generation = exam.prepare(model, state, rows, plugins.load("tasks", config.task), _pad_id(tokenizer))
     started = time.monotonic()
-    for part in exam.answers(model, state, rows, task, _pad_id(tokenizer)):
-        for mine, new in zip(generated, part, strict=True):
-            mine += new
-        num_tokens = sum(len(ids) for mine in generated for ids in mine)
-        rate = num_tokens / (time.monotonic() - started)
-        yield Progress(job.id, len(generated[0]) / len(rows.token_ids), rate, "grading")
+    for share, rate in exam.progress(generation):
+        yield Progress(job.id, share, rate, "grading")
     seconds = (time.monotonic() - started) / len(trials)
-    for trial, mine in zip(trials, generated, strict=True):
+    for trial, mine in zip(trials, generation.answers(), strict=True):
         yield exam.grade(trial, job.split, mine, rows, tokenizer, seconds)
 
 
@@ -116,7 +118,8 @@ def _pad_id(tokenizer) -> int:
 def _is_out_of_memory(error: Exception) -> bool:
     """Say whether PyTorch or Python ran out of memory; PyTorch's CPU allocator has no exception class of its own."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    messages = ("can't allocate memory", "std::bad_alloc")
+    return known or (isinstance(error, RuntimeError) and any(message in str(error) for message in messages))
 
 
 def _environment(runtime: Runtime) -> str:

@@ -24,12 +24,17 @@ def command(
     from welltuned import study as studies
     from welltuned.plan import summary
     from welltuned.spec import Spec
+    from welltuned.study.speed import speed
 
     spec = Spec.load(file)
     options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
     plan = studies.preview(spec, options)
     memory_bytes = options.new_memory_bytes()
-    shown = summary(plan, memory_bytes, _measured_rate(folder or Path("runs") / spec.name))
+    speeds = _measured_rate(folder or Path("runs") / spec.name)
+    if speeds is None:
+        dtypes = {config.dtype for arm in plan.arms for config in arm.configs}
+        speeds = {dtype: speed(options, dtype) for dtype in sorted(dtypes)}
+    shown = summary(plan, memory_bytes, speeds, device)
     if as_json:
         _print_json(plan, shown, memory_bytes)
     else:
@@ -70,14 +75,14 @@ def _arm(row: "ArmRow") -> tuple[str, ...]:
 
 
 def _cost(cost: "Cost", memory_bytes: int) -> list[str]:
-
-    terms = ", ".join(f"{name} {size(value)}" for name, value in cost.memory.terms().items() if value)
+    terms = [f"{name} {size(value)}" for name, value in cost.memory.terms().items() if value]
     needed, given = size(cost.memory.total_bytes), size(memory_bytes)
+    shape = f"{cost.num_pack} trials x {cost.micro_rows} {'row' if cost.micro_rows == 1 else 'rows'}"
     return [
         f"in all: {cost.num_trials:,} trials with reruns, {cost.num_tokens:,} training tokens, {cost.flops:.2g} FLOPs",
         f"packs:  {cost.num_packs} to select, at most {cost.largest_pack} trials train together",
         f"time:   about {duration(cost.seconds)} ({cost.seconds_from})",
-        f"memory: about {needed} of {given} ({terms})",
+        f"memory: about {needed} of {given}, for {shape} at a time: {', '.join(terms)}",
     ]
 
 
@@ -93,7 +98,8 @@ def _measured_rate(folder: Path) -> float | None:
 
 
 def _print_json(plan: "Plan", summary: "Summary", memory_bytes: int) -> None:
-    cost = dataclasses.asdict(summary.cost) | {"memory_bytes": summary.cost.memory.total_bytes}
+    memory = summary.cost.memory
+    cost = dataclasses.asdict(summary.cost) | {"memory_bytes": memory.total_bytes, "memory": memory.terms()}
     print_json(
         {
             "name": plan.spec.name,

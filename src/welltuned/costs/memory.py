@@ -1,6 +1,9 @@
 """Bytes of a pack with each term named, so that an estimate that is wrong can be corrected term by term.
 
-N trials, m rows of each per micro-step, T padded tokens. The base is held once; everything else grows with N.
+Some terms are held all the time; of the others the largest moment counts: a micro-step, an update, a validation pass,
+or the start. N trials, m rows of each per micro-step, T padded tokens. The base is held once; all else grows with N.
+The counts follow the code, by what it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`); what is
+said to be measured is from `scripts/measure_memory.py`, on two CPU cores, torch 2.13.
 """
 
 import functools
@@ -11,20 +14,25 @@ from welltuned import plugins
 from welltuned.costs.flops import num_trainable
 from welltuned.records import Config, Survey
 
-SAFETY = 1.3  # assumed: fragmentation and temporaries of the largest operation
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
-# Activations kept for the backward pass, in values per token and layer, as multiples of the hidden size: norms and
-# residual 4, queries, keys, values and attention output 4, a gated MLP of 4x hidden with its products 16; the adapters'
-# inputs are among them. Assumed from the Llama block.
-ACTIVATIONS_PER_LAYER = 24
-LOGITS_COPIES = 3  # assumed: logits, their softmax and its gradient, in float32
-ADAM_COPIES = {"adamw": 2, "sgd": 1, "sign_sgd": 1}  # moments of the same size as the weights
-RUNTIME_BYTES = 400 * 2**20  # assumed: the interpreter, torch and its thread pools, without a model
+RUNTIME_BYTES = 430 * 2**20  # measured: the interpreter, torch and its thread pools, transformers, without a model
+# Measured: what the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap,
+# which a larger update does not fit into, so that a micro-step and an update add up; on a GPU they do not; assumed.
+OVERHEAD = 1.2
+# Values kept for the backward pass, per token and layer of a Llama block: two residuals where they enter a norm, in
+# float32 or better; two norms' outputs, queries, keys, values and the attention's output, of the hidden size; the
+# gate, its activation, the other half and their product, of the MLP's size. Counted.
+WIDE_HIDDEN, HIDDEN, INNER = 2, 6, 4
+PLAIN_ATTENTION_BYTES = 6  # for each score: softmax in float32 and its bfloat16 copy. Counted; fused attention: none
+CHUNK_NUMBERS = 1 << 22  # of objectives/causal_lm.py
+LOGITS_BYTES = 12  # for each logit of a chunk: itself, its float32 copy, and the gradient in both. Counted
+PASS_TOKENS = 16_384  # of evaluate/nll.py
+UPDATE_COPIES = 1  # of the adapters: their gradients once more, before they are added up; an update itself is sliced
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The terms of a pack's memory in bytes."""
+    """The terms of a pack's memory in bytes; each but the base includes the allocator's overhead."""
 
     runtime_bytes: int
     base_bytes: int
@@ -32,52 +40,106 @@ class Memory:
     anchor_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    # a micro-step
     activation_bytes: int
+    attention_bytes: int
     logits_bytes: int
-    safety_bytes: int  # on all of the above but the runtime
+    copy_bytes: int  # of the adapters, where activations are narrower
+    update_bytes: int
+    is_freed: bool  # what a micro-step took, for the update after it
+    # other moments
+    validation_bytes: int
+    start_bytes: int  # the adapters' numbers once more, while they are stacked; or the base's, while it is read
 
     @property
     def total_bytes(self) -> int:
-        """Return the sum of the terms."""
+        """Return what is held and what the largest moment adds."""
         return sum(self.terms().values())
 
     def terms(self) -> dict[str, int]:
-        """Return every term by name."""
-        return {
+        """Return by name what is held and what the largest moment adds."""
+        step = {
+            "activations": self.activation_bytes,
+            "attention scores": self.attention_bytes,
+            "logits": self.logits_bytes,
+            "adapters' copies": self.copy_bytes,
+        }
+        update = {"update": self.update_bytes}
+        moments = [{"validation": self.validation_bytes}, {"start": self.start_bytes}]
+        moments += [step, update] if self.is_freed else [step | update]
+        held = {
             "runtime": self.runtime_bytes,
             "base model": self.base_bytes,
             "adapters": self.adapter_bytes,
             "anchors": self.anchor_bytes,
             "gradients": self.gradient_bytes,
             "optimizer": self.optimizer_bytes,
-            "activations": self.activation_bytes,
-            "logits": self.logits_bytes,
-            "safety": self.safety_bytes,
         }
+        return held | max(moments, key=lambda moment: sum(moment.values()))
 
 
-def estimate(configs: Sequence[Config], survey: Survey, micro_rows: int) -> Memory:
-    """Return the memory of a pack with these members, padded to the longest row."""
+def estimate(
+    configs: Sequence[Config], survey: Survey, micro_rows: int, device: str = "cpu", recompute: bool = False
+) -> Memory:
+    """Return the memory of a pack with these members, padded to the longest row.
+
+    `recompute` keeps only what enters each layer, and computes the layer again in the backward pass.
+    """
     width = BYTES[configs[0].dtype]
-    adapter_width = max(width, 4)  # adapters are never narrower than float32
-    trained = [num_trainable(config, survey) for config in configs]
-    moments = sum(ADAM_COPIES[config.optimizer] * count for config, count in zip(configs, trained, strict=True))
+    wide = max(width, 4)  # adapters are never narrower than float32
+    adapters = wide * sum(num_trainable(config, survey) for config in configs)
+    values = sum(adapter_values(config, survey) for config in configs)
     rows = len(configs) * micro_rows
     tokens = rows * survey.longest_tokens
-    per_token = ACTIVATIONS_PER_LAYER * survey.num_layers * survey.hidden_size
-    attention = survey.num_layers * survey.num_heads * rows * survey.longest_tokens**2  # scores are kept
-    adapters = adapter_width * sum(trained)
+    per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
+    scores = _attention_bytes(configs[0], survey, device)
+    num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
+    inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
+    logits = LOGITS_BYTES * min(CHUNK_NUMBERS, rows * survey.mean_target_tokens * survey.vocab_size)
+    reading = 4 * survey.num_parameters if device == "cpu" else 0  # in float32; before there are adapters
+    one_row_each = len(configs) * survey.longest_tokens
+    pass_tokens = min(max(PASS_TOKENS, one_row_each), one_row_each * survey.num_validation)
     terms = {
-        "base_bytes": width * survey.num_parameters,
         "adapter_bytes": adapters,
-        "anchor_bytes": adapter_width * sum(adapter_values(config, survey) for config in configs) - adapters,
+        "anchor_bytes": wide * values - adapters,
         "gradient_bytes": adapters,
-        "optimizer_bytes": adapter_width * moments,
-        "activation_bytes": width * (tokens * per_token + attention),
-        "logits_bytes": LOGITS_COPIES * 4 * round(rows * survey.mean_target_tokens * survey.vocab_size),
+        "optimizer_bytes": 2 * adapters,  # both moments, whatever the optimizer uses of them
+        "activation_bytes": tokens * (inputs + num_layers * per_layer),
+        "attention_bytes": tokens * num_layers * scores,
+        "logits_bytes": logits,
+        "copy_bytes": width * values if width < wide else 0,
+        "update_bytes": adapters * UPDATE_COPIES,
+        "validation_bytes": pass_tokens * (per_layer + scores) + logits,
+        "start_bytes": max(wide * values, reading - 4 * adapters),
     }
-    safety = round((SAFETY - 1) * sum(terms.values()))
-    return Memory(runtime_bytes=RUNTIME_BYTES, **terms, safety_bytes=safety)
+    terms = {name: round(OVERHEAD * value) for name, value in terms.items()}
+    base = width * survey.num_parameters
+    return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=base, is_freed=device != "cpu", **terms)
+
+
+def _layer_bytes(config: Config, survey: Survey) -> float:
+    """Return what one layer of the base keeps for each token."""
+    width, hidden = BYTES[config.dtype], survey.hidden_size
+    return max(width, 4) * WIDE_HIDDEN * hidden + width * (HIDDEN * hidden + INNER * _inner_size(survey))
+
+
+def _inner_size(survey: Survey) -> float:
+    """Return the size of the MLP: the widest site, or what the number of weights says where the MLP has no site."""
+    widest = max(max(site.num_out, site.num_in) for site in survey.sites)
+    by_weights = (survey.num_base_weights / (survey.num_layers * survey.hidden_size) - 4 * survey.hidden_size) / 3
+    return max(widest, by_weights)
+
+
+def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
+    """Return what the adapters keep for each token over all sites: A x, of the rank, or of both A's where anchored."""
+    ranks = sum(config.rank * (2 if _has_anchors(config.method) else 1) for config in configs) / len(configs)
+    return BYTES[configs[0].dtype] * ranks * len(survey.sites)
+
+
+def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
+    """Return what the scores of one layer keep for each token: nothing where attention is fused."""
+    plain = device == "cpu" and config.dtype == "bfloat16"  # models/attention.py
+    return PLAIN_ATTENTION_BYTES * survey.num_heads * survey.longest_tokens if plain else 0.0
 
 
 def adapter_values(config: Config, survey: Survey) -> int:

@@ -5,13 +5,15 @@ same data, end together, and would like the same m; in a pack equal (method, ran
 adapters are multiplied at once, and within these the trials that see the same rows in the same order.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from welltuned.costs import memory
-from welltuned.costs.flops import num_samples
+from welltuned.costs.flops import num_samples, work
 from welltuned.errors import MachineError, problem
 from welltuned.records import Config, Survey, TrainJob, Trial
 
@@ -19,18 +21,45 @@ MOST_TOKENS = 8192  # of a micro-step: what it takes to hide Python's share on t
 FEWEST_TOKENS = 2048  # what it takes to keep large matmuls at their peak; assumed
 TARGET_FLOPS = 1.2e12  # forward and backward of a micro-step; between the two bounds this decides; assumed
 USUAL_ROWS = 4  # rows of one trial where a micro-step has MOST_TOKENS, fewer in proportion; assumed
+# A decoder's blocks are compiled where all packs of a kind train for this long: it saves a quarter to a third of the
+# time, and takes 15 to 20 s for each of at most 4 lengths, 5 s where a cache has it (measured on two cores, bfloat16,
+# whose rates without compiling these are; fixed, so that a plan does not depend on the hour).
+COMPILED_FROM_SECONDS = 200
+TOKEN_SECONDS, FLOPS_PER_SECOND = 15e-6, 3e11
 MAX_WASTE = 1.05  # computed rows / real rows, because m does not divide every batch size; assumed tolerable
 
 
+@dataclass(frozen=True)
+class Room:
+    """What the packs of one base and data set may take: bytes on a device, and the tokens a micro-step should have."""
+
+    survey: Survey
+    memory_bytes: int
+    device: str
+    target_tokens: int
+
+    def fits(self, configs: Sequence[Config], micro_rows: int, recompute: bool) -> bool:
+        """Say whether a pack of these trials fits."""
+        return self.needed_bytes(configs, micro_rows, recompute) <= self.memory_bytes
+
+    def needed_bytes(self, configs: Sequence[Config], micro_rows: int, recompute: bool) -> int:
+        """Return what a pack of these trials takes."""
+        return memory.estimate(configs, self.survey, micro_rows, self.device, recompute).total_bytes
+
+
 def pack(
-    trials: Sequence[Trial], survey: Survey, memory_bytes: int, target_tokens: int | None = None
+    trials: Sequence[Trial],
+    survey: Survey,
+    memory_bytes: int,
+    device: str = "cpu",
+    target_tokens: int | None = None,
 ) -> tuple[TrainJob, ...]:
     """Group trials into packs that fit into memory; every trial is in exactly one."""
     jobs: list[TrainJob] = []
-    target_tokens = target_tokens or target(survey)
+    room = Room(survey, memory_bytes, device, target_tokens or target(survey))
     ordered = sorted(trials, key=lambda trial: (_bucket(trial.config), _cohort(trial.config), *_place(trial.config)))
     for _, members in itertools.groupby(ordered, key=lambda trial: _bucket(trial.config)):
-        jobs += _pack_bucket(list(members), survey, memory_bytes, target_tokens)
+        jobs += _pack_bucket(list(members), room)
     return tuple(jobs)
 
 
@@ -44,13 +73,19 @@ def target(survey: Survey) -> int:
 
 
 def smaller(job: TrainJob) -> tuple[TrainJob, ...]:
-    """Return what to try after a pack was too large for the machine: half the rows, then half the trials, or ()."""
+    """Return what to try after a pack was too large: half the rows, half the trials, then recomputed blocks, or ()."""
     if job.micro_rows > 1:
-        return (make_job(job.trials, job.micro_rows // 2),)
+        return (reshaped(job, job.trials, job.micro_rows // 2),)
     if len(job.trials) > 1:
         half = len(job.trials) // 2
-        return make_job(job.trials[:half], 1), make_job(job.trials[half:], 1)
-    return ()
+        return reshaped(job, job.trials[:half], 1), reshaped(job, job.trials[half:], 1)
+    return () if job.recompute else (dataclasses.replace(job, recompute=True, resume=None),)
+
+
+def reshaped(job: TrainJob, trials: Sequence[Trial], micro_rows: int) -> TrainJob:
+    """Return a job that starts anew with these trials and rows, and is otherwise run in the same way."""
+    fresh = make_job(trials, micro_rows)
+    return dataclasses.replace(job, id=fresh.id, trials=fresh.trials, micro_rows=micro_rows, resume=None)
 
 
 def make_job(trials: Iterable[Trial], micro_rows: int) -> TrainJob:
@@ -74,38 +109,48 @@ def _place(config: Config) -> tuple[object, ...]:
     return config.method, config.rank, config.batch_size, config.learning_rate, config.id()
 
 
-def _pack_bucket(members: list[Trial], survey: Survey, memory_bytes: int, target_tokens: int) -> Iterator[TrainJob]:
-    usual = max(1, USUAL_ROWS * target_tokens // MOST_TOKENS)
+def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
+    usual = max(1, USUAL_ROWS * room.target_tokens // MOST_TOKENS)
     rows = min(usual, *(trial.config.batch_size for trial in members))
-    most = max(1, int(target_tokens / (rows * survey.mean_tokens)))
-    num_members = _fit([trial.config for trial in members], survey, memory_bytes, most)
+    most = max(1, int(room.target_tokens / (rows * room.survey.mean_tokens)))
+    num_members, recompute = _fit([trial.config for trial in members], room, most)
+    compiled = _is_worth_compiling([trial.config for trial in members], room.survey)
     for part in _even_parts(members, num_members):
         configs = [trial.config for trial in part]
-        room = _rows_for(configs, survey, target_tokens)
-        while room > 1 and _bytes(configs, survey, room) > memory_bytes:
-            room -= 1
-        room = _without_waste(configs, room)
-        yield make_job(sorted(part, key=lambda trial: (*_place(trial.config)[:2], _cohort(trial.config))), room)
+        rows = _rows_for(configs, room)
+        while rows > 1 and not room.fits(configs, rows, recompute):
+            rows -= 1
+        rows = _without_waste(configs, rows)
+        ordered = sorted(part, key=lambda trial: (*_place(trial.config)[:2], _cohort(trial.config)))
+        yield dataclasses.replace(make_job(ordered, rows), compiled=compiled, recompute=recompute)
 
 
-def _fit(configs: Sequence[Config], survey: Survey, memory_bytes: int, most: int) -> int:
-    """Return the number of members that fits, with fewer rows before fewer trials, since that loses least."""
-    largest = max(configs, key=lambda config: memory.adapter_values(config, survey))
-    num_members = min(most, len(configs))
-    while True:
-        needed = _bytes([largest] * num_members, survey, micro_rows=1)
-        if needed <= memory_bytes:
-            return num_members
-        if num_members == 1:
-            expected = f"about {needed / 2**30:.2f} GiB for one trial with one row"
-            advice = "free some, or choose a smaller base, dtype bfloat16 or a lower max_length"
-            raise MachineError(problem("memory", f"{memory_bytes / 2**30:.2f} GiB", expected, advice))
-        num_members = max(1, num_members // 2)
+def _is_worth_compiling(configs: Sequence[Config], survey: Survey) -> bool:
+    """Say whether packs that are compiled once train long enough; dropout differs from site to site, block to block."""
+    items = [work(config, survey) for config in configs]
+    seconds = sum(item.num_tokens * TOKEN_SECONDS + item.train_flops / FLOPS_PER_SECOND for item in items)
+    return seconds > COMPILED_FROM_SECONDS and not any(config.dropout for config in configs)
 
 
-def _rows_for(configs: Sequence[Config], survey: Survey, target_tokens: int) -> int:
+def _fit(configs: Sequence[Config], room: Room, most: int) -> tuple[int, bool]:
+    """Return the number of members that fits, and whether their blocks must be recomputed for that.
+
+    Fewer rows before fewer trials, since that loses least; recomputing, which takes 6 operations for 4, last.
+    """
+    ordered = sorted(configs, key=lambda config: memory.adapter_values(config, room.survey), reverse=True)
+    for recompute in (False, True):
+        for num_members in range(min(most, len(configs)), 0, -1):
+            if room.fits(ordered[:num_members], 1, recompute):
+                return num_members, recompute
+    needed = room.needed_bytes(ordered[:1], micro_rows=1, recompute=True)
+    expected = f"about {needed / 2**30:.2f} GiB for one trial with one row"
+    advice = "free some, or choose a smaller base, dtype bfloat16 or a lower max_length"
+    raise MachineError(problem("memory", f"{room.memory_bytes / 2**30:.2f} GiB", expected, advice))
+
+
+def _rows_for(configs: Sequence[Config], room: Room) -> int:
     """Return the rows per trial that fill a micro-step's tokens, at most the smallest batch."""
-    wanted = round(target_tokens / (len(configs) * survey.mean_tokens))
+    wanted = round(room.target_tokens / (len(configs) * room.survey.mean_tokens))
     return max(1, min(wanted, *(config.batch_size for config in configs)))
 
 
@@ -116,10 +161,6 @@ def _without_waste(configs: Sequence[Config], room: int) -> int:
         if waste <= MAX_WASTE:
             return rows
     return 1
-
-
-def _bytes(configs: Sequence[Config], survey: Survey, micro_rows: int) -> int:
-    return memory.estimate(configs, survey, micro_rows).total_bytes
 
 
 def _even_parts(members: Sequence[Trial], most: int) -> Iterator[Sequence[Trial]]:

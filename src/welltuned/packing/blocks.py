@@ -5,6 +5,7 @@ fixed, since code for any shape was a fifth slower (measured on two CPU cores): 
 compiled once. On a CPU this needs a C++ compiler; without one the blocks run as they are.
 """
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._triton import has_triton
+from torch.utils.checkpoint import checkpoint
 
 from welltuned.models.base import Base
 
@@ -19,27 +22,28 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def available(device: torch.device) -> bool:
-    """Say whether blocks can be compiled here: a CPU takes a C++ compiler."""
-    return device.type != "cpu" or any(shutil.which(name) for name in COMPILERS)
+    """Say whether blocks can be compiled here: a CPU takes a C++ compiler, a GPU Triton."""
+    return any(shutil.which(name) for name in COMPILERS) if device.type == "cpu" else has_triton()
 
 
 class Blocks:
-    """The blocks of a base's decoder, to be run as they are or compiled."""
+    """The blocks of a base's decoder: run as they are, compiled, or computed again in the backward pass."""
 
     def __init__(self, base: Base) -> None:
         self.modules = _find(base)
         self.forwards: list[Callable[..., Any]] = []
 
     @contextmanager
-    def compiled(self, wanted: bool) -> Iterator[None]:
-        """Run the blocks compiled inside this context, where that is wanted."""
-        if not wanted:
+    def running(self, compiled: bool, recompute: bool) -> Iterator[None]:
+        """Run the blocks inside this context compiled, or computed again in the backward pass, or both."""
+        if not compiled and not recompute:
             yield
             return
-        if not self.forwards:
+        if compiled and not self.forwards:
             self.forwards = [torch.compile(block.forward, dynamic=False) for block in self.modules]
-        for block, forward in zip(self.modules, self.forwards, strict=True):
-            block.forward = forward
+        forwards = self.forwards if compiled else [block.forward for block in self.modules]
+        for block, forward in zip(self.modules, forwards, strict=True):
+            block.forward = _recomputed(forward) if recompute else forward
         hooks = [block.register_forward_pre_hook(_with_gradient) for block in self.modules[:1]]
         try:
             yield
@@ -48,6 +52,11 @@ class Blocks:
                 hook.remove()
             for block in self.modules:
                 del block.forward
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward that keeps its input only; dropout is a counter, so that computed again it is the same."""
+    return functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def _find(base: Base) -> list[nn.Module]:

@@ -62,13 +62,15 @@ class PackedModel:
             setattr(parent, name, module)
 
     @contextmanager
-    def bound(self, state: PackState | None, dropout: Dropout | None = None, compiled: bool = False) -> Iterator[None]:
-        """Bind the sites to a pack's state for the calls inside the block, run by compiled blocks where asked for."""
+    def bound(
+        self, state: PackState | None, dropout: Dropout | None = None, compiled: bool = False, recompute: bool = False
+    ) -> Iterator[None]:
+        """Bind the sites to a pack's state for the calls inside the block, and say how the decoder's blocks run."""
         for site, linear in self.linears.items():
             linear.parts = () if state is None else tuple(group.part(site) for group in state.groups)
             linear.dropout = dropout
         try:
-            with self.blocks.compiled(compiled):
+            with self.blocks.running(compiled, recompute):
                 yield
         finally:
             for linear in self.linears.values():

@@ -16,6 +16,7 @@ from welltuned.packing.state import Group
 from welltuned.records import Config
 
 CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
+SLICE_NUMBERS = 1 << 18  # of a buffer updated at a time, 1 MiB in float32: four of them stay in the cache; assumed
 
 
 def step(
@@ -52,15 +53,39 @@ def _step(
 ) -> list[bool]:
     everyone = len(positions) == group.flat_NP.shape[0]
     index = slice(None) if everyone else torch.tensor(positions, device=group.flat_NP.device)
-    grad_NP = group.grad_NP[index]
-    column = _column_maker(group.flat_NP)
-    clipped = _clip(grad_NP, configs, column)
-    flat_NP, m_NP, v_NP = group.flat_NP[index], group.moment1_NP[index], group.moment2_NP[index]
+    factor_N1, clipped = _clip(group.grad_NP, index, configs)
+    decays = any(config.weight_decay for config in configs)
+    decayed_NP = _decayed(base, group, index, group.flat_NP[index]) if decays else None
+    width = max(1, SLICE_NUMBERS // len(positions))
+    for first in range(0, group.flat_NP.shape[1], width):
+        cut = (index, slice(first, first + width))
+        buffers = (group.flat_NP, group.grad_NP, group.moment1_NP, group.moment2_NP)
+        parts = [buffer[cut] for buffer in buffers]  # views where everyone steps, copies else
+        if factor_N1 is not None:
+            parts[1].mul_(factor_N1)
+        _update(name, parts, None if decayed_NP is None else decayed_NP[:, cut[1]], configs, rates, counts)
+        if not everyone:
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer[cut] = part
+    group.grad_NP[index] = 0
+    return clipped
+
+
+def _update(
+    name: str,
+    parts: list[Tensor],
+    decayed_NP: Tensor | None,
+    configs: list[Config],
+    rates: list[float],
+    counts: list[int],
+) -> None:
+    """One step of the named optimizer on the same columns of all buffers; everything in it is elementwise."""
+    flat_NP, grad_NP, m_NP, v_NP = parts
+    column = _column_maker(flat_NP)
     rate_N1, decay_N1 = column(rates), column([config.weight_decay for config in configs])
-    decayed_NP = _decayed(base, group, index, flat_NP) if any(config.weight_decay for config in configs) else None
+    if decayed_NP is not None and name != "sgd":
+        flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
     if name == "adamw":
-        if decayed_NP is not None:
-            flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
         _adamw(flat_NP, grad_NP, m_NP, v_NP, rate_N1, configs, counts)
     elif name == "sgd":
         if decayed_NP is not None:
@@ -70,14 +95,8 @@ def _step(
         flat_NP.sub_(rate_N1 * m_NP)
     else:
         momentum_N1 = column([config.momentum for config in configs])
-        if decayed_NP is not None:
-            flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
         m_NP.mul_(momentum_N1).add_((1 - momentum_N1) * grad_NP)
         flat_NP.sub_(rate_N1 * m_NP.sign())
-    if not everyone:
-        group.flat_NP[index], group.moment1_NP[index], group.moment2_NP[index] = flat_NP, m_NP, v_NP
-    group.grad_NP[index] = 0
-    return clipped
 
 
 def _column_maker(like_NP: Tensor):
@@ -90,15 +109,14 @@ def _column_maker(like_NP: Tensor):
     return column
 
 
-def _clip(grad_NP: Tensor, configs: list[Config], column) -> list[bool]:
-    """Scale each trial's gradient to at most its max_grad_norm, in place."""
+def _clip(grad_NP: Tensor, index: slice | Tensor, configs: list[Config]) -> tuple[Tensor | None, list[bool]]:
+    """Return the factors that bring the chosen trials' gradients to at most their max_grad_norm, and who is clipped."""
     limits = [float("inf") if config.max_grad_norm is None else config.max_grad_norm for config in configs]
     if all(limit == float("inf") for limit in limits):
-        return [False] * len(configs)
-    norm_N1 = torch.linalg.vector_norm(grad_NP, dim=1, keepdim=True)
-    factor_N1 = (column(limits) / (norm_N1 + CLIP_EPSILON)).clamp(max=1.0)
-    grad_NP.mul_(factor_N1)
-    return (factor_N1[:, 0] < 1).tolist()
+        return None, [False] * len(configs)
+    norm_N1 = torch.linalg.vector_norm(grad_NP, dim=1, keepdim=True)[index]
+    factor_N1 = (_column_maker(grad_NP)(limits) / (norm_N1 + CLIP_EPSILON)).clamp(max=1.0)
+    return factor_N1, (factor_N1[:, 0] < 1).tolist()
 
 
 def _adamw(

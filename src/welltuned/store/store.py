@@ -281,7 +281,10 @@ class Store:
             plan = json.loads(text)
             members = tuple(trials[trial_id, role] for trial_id, role in plan["trials"])
             if kind == "TrainJob":
-                yield TrainJob(job_id, members, plan["micro_rows"], compiled=plan.get("compiled", False))
+                # a store of the first version has neither of the last two
+                yield TrainJob(
+                    job_id, members, plan["micro_rows"], None, plan.get("compiled", False), plan.get("recompute", False)
+                )
             elif kind == "ExamJob":
                 yield ExamJob(job_id, members, tuple(plan["adapters"]), plan["split"])
             else:
@@ -335,7 +338,7 @@ def _connect(folder: Path, write: bool) -> sqlite3.Connection:
 def _plan_text(job: TrainJob | ExamJob) -> str:
     plan: dict[str, object] = {"trials": [[trial.id, trial.role] for trial in job.trials]}
     if isinstance(job, TrainJob):
-        plan |= {"micro_rows": job.micro_rows, "compiled": job.compiled}
+        plan |= {"micro_rows": job.micro_rows, "compiled": job.compiled, "recompute": job.recompute}
     else:
         plan |= {"adapters": job.adapters, "split": job.split}
     return json.dumps(plan, sort_keys=True)

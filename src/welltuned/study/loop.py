@@ -73,7 +73,7 @@ def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
             if proposal.finished:
                 store.settle("finished", "yes")
                 return
-            _add(proposal, plan, store, memory_bytes)
+            _add(proposal, plan, store, memory_bytes, options.device)
 
 
 def _settled(store: Store, key: str, asked: int | None, now: Callable[[], int]) -> int:
@@ -85,13 +85,13 @@ def _settled(store: Store, key: str, asked: int | None, now: Callable[[], int]) 
     return asked or int(known)
 
 
-def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int) -> None:
+def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int, device: str) -> None:
     """Store what the search wants next: packs of trials, or exams of frozen ones."""
     store.add_trials(proposal.trials)  # one that equals a finished trial has its result by this
     ended = {result.trial_id for result in store.results()}
     wanted = [trial for trial in proposal.trials if trial.id not in ended]
     store.freeze(proposal.exams)
-    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes), *_exams(proposal.exams, plan, store)]
+    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes, device), *_exams(proposal.exams, plan, store)]
     if not jobs and len(wanted) == len(proposal.trials):
         raise WelltunedError(
             f"search '{plan.spec.search.search}' wants nothing and says that it is not finished; this is a defect of it"

@@ -21,8 +21,8 @@ def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tu
         return tuple(_numbered(part, num_losses) for part in _halves(job, left))
     if num_losses == 1 and job.resume is not None:
         return (job,)
-    smaller = packing.smaller(packing.make_job(left, job.micro_rows)) or (packing.make_job(left, job.micro_rows),)
-    return tuple(_numbered(part, num_losses) for part in smaller)
+    rest = packing.reshaped(job, left, job.micro_rows)
+    return tuple(_numbered(part, num_losses) for part in packing.smaller(rest) or (rest,))
 
 
 def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...]:
@@ -32,7 +32,7 @@ def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> t
     """
     if isinstance(job, ExamJob):
         return (_numbered(_part(job, left), num_losses),)
-    return (_numbered(packing.make_job(left, job.micro_rows), num_losses),)
+    return (_numbered(packing.reshaped(job, left, job.micro_rows), num_losses),)
 
 
 def given_up(trial: Trial, num_losses: int, reason: str) -> Outcome:

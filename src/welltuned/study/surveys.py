@@ -58,17 +58,26 @@ def _make(job: SurveyJob, executor: Inline, observe: Observer) -> Survey:
     return survey
 
 
+def cache_folder() -> Path:
+    """Return where what is cheap to find again is kept between studies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "welltuned"
+
+
 def _cache(key: str, entry: str) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "welltuned" / "surveys" / f"{key}-{_code_version(entry)}.json"
+    return cache_folder() / "surveys" / f"{key}-{_code_version(entry)}.json"
+
+
+def _code_version(entry: str) -> str:
+    """Hash the code that decides what a survey says, so that a changed one is asked again."""
+    return hashlib.sha256((entry + source_version(SOURCES)).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _code_version(entry: str) -> str:
-    """Hash the code that decides what a survey says, so that a changed one is asked again."""
-    digest = hashlib.sha256(entry.encode())
+def source_version(names: tuple[str, ...]) -> str:
+    """Hash these files and folders of the package."""
+    digest = hashlib.sha256()
     package = Path(plans.__file__).parent
-    for name in SOURCES:
+    for name in names:
         path = package / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())

@@ -1,0 +1,80 @@
+"""Trainer at its best: a selection pass over its settings on a short version of a case."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks import cases
+from benchmarks.records import Assignment, Measurement, Setting
+from welltuned.costs import packing
+from welltuned.records import Config, Role, Trial
+
+SHORT_STEPS, SHORT_ROWS = 8, 96  # of a trial in the selection pass, at the least; assumed to be enough for a rate
+
+# On a CPU the fused bfloat16 attention has a slow backward (models/attention.py), so bfloat16 is given plain attention
+# too, and may choose.
+PRECISIONS = (
+    Setting("float32", "float32"),
+    Setting("bfloat16 weights", "bfloat16", "eager"),
+    Setting("bfloat16 weights, fused attention", "bfloat16"),
+    Setting("bfloat16 autocast", "float32", "eager", autocast=True),
+    Setting("bfloat16 autocast, fused attention", "float32", autocast=True),
+)
+
+Measure = Callable[[Assignment], Measurement]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the selection pass found of a setting."""
+
+    setting: Setting
+    rows_per_second: float  # inside the second trial's steps, when all that happens once has happened
+    once_seconds: float  # loading and compiling: what the first trial took beyond the second
+    trial_seconds: float  # what the second trial took outside its steps: wrapping the base, making a Trainer
+    projected_seconds: float  # of all trials of the case in full length
+    may_be_chosen: bool
+
+
+def variants(precision: Setting) -> tuple[Setting, ...]:
+    """Return what is tried on top of the fastest precision."""
+    name = precision.name
+    return (
+        replace(precision, name=f"{name}, torch_compile", compiled=True),
+        replace(precision, name=f"{name}, padding-free", padding_free=True),
+        replace(precision, name=f"{name}, group_by_length", by_length=True),
+    )
+
+
+def select(configs: Sequence[Config], threads: int, measure: Measure) -> tuple[Setting, list[Tried]]:
+    """Return the setting with the shortest projected time, and everything that was measured.
+
+    group_by_length reads the rows in an order of its own, so its trials are not the same and it is never chosen.
+    """
+    tried = [_try(setting, configs, threads, measure) for setting in PRECISIONS]
+    precision = min(tried, key=lambda item: item.projected_seconds).setting
+    tried += [_try(setting, configs, threads, measure) for setting in variants(precision)]
+    allowed = [item for item in tried if item.may_be_chosen]
+    return min(allowed, key=lambda item: item.projected_seconds).setting, tried
+
+
+def _try(setting: Setting, configs: Sequence[Config], threads: int, measure: Measure) -> Tried:
+    short = [_shortened(config) for config in _typical(configs)[:2]]
+    jobs = tuple(packing.make_job([Trial(config, Role.SELECT)], config.batch_size) for config in short)
+    found = measure(Assignment("trainer", jobs, threads, setting))
+    rate = short[1].num_train / found.step_seconds[1]
+    num_rows = sum(config.num_train * config.num_train_epochs for config in configs)
+    once = max(0.0, found.job_seconds[0] - found.job_seconds[1])
+    each = found.job_seconds[1] - found.step_seconds[1]
+    return Tried(setting, rate, once, each, once + len(configs) * each + num_rows / rate, not setting.by_length)
+
+
+def _typical(configs: Sequence[Config]) -> list[Config]:
+    """Return the trials of the middle batch size, twice where there is one only."""
+    groups = cases.by_batch(configs)
+    members = groups[sorted(groups)[(len(groups) - 1) // 2]]
+    return members if len(members) > 1 else members * 2
+
+
+def _shortened(config: Config) -> Config:
+    wanted = max(SHORT_STEPS * config.batch_size, SHORT_ROWS)
+    return config.replace(num_train=min(config.num_train, wanted))
