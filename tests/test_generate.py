@@ -94,10 +94,18 @@ def test_a_sliding_window_is_kept(monkeypatch):
     monkeypatch.setattr(generate, "ROWS_PER_BLOCK", 6)
     monkeypatch.setattr(generate, "STEPS", 2)
     torch.manual_seed(0)
-    shape = {"vocab_size": tiny.VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4}
-    model = MistralForCausalLM(MistralConfig(**shape, **heads, sliding_window=4, initializer_range=0.3))
-    assert_equals_alone(model.double().eval().requires_grad_(False), (("lora", 2), ("pissa", 2)))
+    config = MistralConfig(
+        vocab_size=tiny.VOCAB,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=4,
+        initializer_range=0.3,
+    )
+    model = MistralForCausalLM(config).to(torch.float64).eval().requires_grad_(False)
+    assert_equals_alone(model, (("lora", 2), ("pissa", 2)))
 
 
 def test_learned_positions_end_the_generation():
@@ -123,7 +131,7 @@ def test_a_trial_that_never_ends_does_not_hold_up_the_others(monkeypatch):
         for leaves in state.groups[0].leaves.values():
             leaves["B"][1:] = 0.0
     rows = []
-    packed.base.model.register_forward_pre_hook(
+    packed.base.decoder.register_forward_pre_hook(
         lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
     answers = greedy(packed, state, random_prompts(), NEW, END, 0)
