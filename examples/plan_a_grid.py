@@ -3,11 +3,15 @@
 import welltuned
 from welltuned.plan import summary
 from welltuned.study import Options, preview
+from welltuned.study.speed import speed
+
+options = Options()
+speeds = {"bfloat16": speed(options, "bfloat16")}  # measured once on this machine, in a few seconds
 
 for num_train in (512, 1024, 2048):
     spec = welltuned.Spec(
         name=f"grid-{num_train}",
-        model={"base": "abacus-small"},
+        model={"base": "abacus-small", "dtype": "bfloat16"},
         task={"task": "abacus", "num_train": num_train},
         axes={
             "method": ["lora", "pissa", "milora"],
@@ -15,5 +19,5 @@ for num_train in (512, 1024, 2048):
             "learning_rate": {"grid": "4-per-decade", "from": 1e-4, "to": 1e-2},
         },
     )
-    cost = summary(preview(spec), memory_bytes=Options().new_memory_bytes()).cost
+    cost = summary(preview(spec), options.new_memory_bytes(), speeds).cost
     print(f"{num_train} rows: {cost.num_trials} trials, {cost.num_tokens:,} tokens, {cost.seconds:.0f} s")

@@ -11,10 +11,7 @@ from welltuned.packing.batch import RowTable
 from welltuned.packing.state import initial
 from welltuned.records import Checkpoint
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
-]
+pytestmark = pytest.mark.gpu
 
 SETTINGS = [
     {"batch_size": 4, "rank": 2},

@@ -417,7 +417,7 @@ def test_a_search_that_wants_nothing_is_a_defect(spec_file: Path, tmp_path: Path
         Store.create(tmp_path / "study", "", "", "") as store,
         pytest.raises(WelltunedError, match="search 'grid' wants nothing and says that it is not finished"),
     ):
-        _add(Proposal((), (), False), plan, store, 2**31)
+        _add(Proposal((), (), False), plan, store, 2**31, "cpu")
 
 
 # Planning and names ---------------------------------------------------------------------------------------------------
