@@ -43,7 +43,8 @@ START_SECONDS = 1.0
 BROAD_EXCEPT_ALLOWED = {"worker.py"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-OTHERS = sorted(path for folder in ("tests", "scripts", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("tests", "scripts", "examples", "benchmarks")
+OTHERS = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def named(path: pathlib.Path) -> str:
