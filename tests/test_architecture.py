@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "welltuned"
 ROWS = [
     "errors",
     "records rng plugins fingerprint transfer",
-    "store executors sandbox analysis costs tasks spec",
+    "store executors sandbox analysis costs tasks spec adapter_folder",
     "search plan figures report",
     "data models curvature objectives kernels",
     "methods",

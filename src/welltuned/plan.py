@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from welltuned import fingerprint, plugins
+from welltuned import adapter_folder, fingerprint, plugins
 from welltuned.costs import flops, memory, packing
 from welltuned.errors import InputError, problem
 from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial
@@ -109,7 +109,7 @@ def expand(spec: Spec) -> tuple[Config, ...]:
     facts: dict[tuple[object, ...], dict[str, Any]] = {}
     configs: dict[Config, None] = {}
     for settings in spec.combinations():
-        key = tuple(settings[name] for name in ("base", "revision", "task", "method", *SPLITS))
+        key = tuple(settings[name] for name in ("base", "revision", "task", "method", "start_from", *SPLITS))
         try:
             if key not in facts:
                 facts[key] = _facts(settings)
@@ -147,6 +147,12 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
         plugin = plugins.load("methods", method)
         facts |= {"method_version": plugin.version, "method_source": plugins.source_hash(method)}
         facts["uses_rank"] = plugin.uses_rank
+    except InputError as error:
+        problems += error.problems
+    try:
+        if settings["start_from"] is not None:
+            adapter_folder.read(settings["start_from"])
+            facts["start_hash"] = adapter_folder.content_hash(settings["start_from"])
     except InputError as error:
         problems += error.problems
     if problems:
@@ -201,6 +207,10 @@ def _misfits(config: Config, survey: Survey) -> Iterable[str]:
     if config.num_train > survey.num_train_available:
         expected = f"at most {survey.num_train_available}, the rows that are left after validation and test are carved"
         yield problem("task.num_train", config.num_train, expected, "lower it, or add data")
+    if config.start_from is not None:
+        parametrisation = plugins.load("methods", config.method).parametrisation().name
+        adapter = adapter_folder.read(config.start_from)
+        yield from adapter_folder.misfits(adapter, config, parametrisation, survey.sites)
     small = [site for site in survey.sites if min(site.num_out, site.num_in) < config.rank]
     if small and not config.clamp_rank:
         smallest = min(min(site.num_out, site.num_in) for site in small)

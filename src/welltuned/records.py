@@ -30,7 +30,11 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a trial's result. Defaults live in spec.py; here every field is required."""
+    """Everything that decides a trial's result. Defaults live in spec.py; here every field is required.
+
+    But for those that came after the first studies were stored: their default is the value that changes nothing, and
+    `text` leaves it out, so that finished trials keep their ids and old stores are read.
+    """
 
     study_seed: int
     # the base model
@@ -84,10 +88,15 @@ class Config:
     init_seed: int
     order_seed: int
     subset_seed: int
+    # what came later
+    start_from: str | None = None  # folder of the adapter that training goes on from; None: the method's own start
+    start_hash: str = ""  # of that adapter's bytes
 
     def text(self) -> str:
         """Return the canonical JSON whose hash is the trial's id."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value != defaults[name]}
+        return json.dumps(given, sort_keys=True, allow_nan=False)
 
     def id(self) -> str:
         """Return the content address of a trial with this configuration (16 hex digits)."""

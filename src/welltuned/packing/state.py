@@ -16,6 +16,7 @@ from torch import Tensor
 from welltuned import plugins, rng
 from welltuned.methods._method import Method, Parametrisation, State
 from welltuned.models.base import Base
+from welltuned.packing import continued
 from welltuned.records import Trial
 
 
@@ -162,7 +163,7 @@ def grouped(trials: Sequence[Trial]) -> list[Trial]:
 
 def initial(base: Base, trials: Sequence[Trial]) -> PackState:
     """Return the step-0 state of trials in pack order (`grouped`)."""
-    states = _initial_states(base, trials)
+    states = continued.starts(trials, _initial_states(base, trials))
     return assemble(base, trials, states)
 
 

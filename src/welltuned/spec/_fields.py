@@ -147,6 +147,9 @@ class Train(Section):
         default=False, description="above a site's full rank, use the full rank instead of refusing"
     )
     dropout: BelowOne = Field(default=0.0, description="dropout on the adapter's input")
+    start_from: MaybeText = Field(
+        default=None, description="folder of a LoRA adapter to go on from; none: the method's own start"
+    )
     optimizer: Optimizer = Field(default="adamw", description="update rule")
     learning_rate: Annotated[Positive | None, Expected("a finite number > 0", 1e-3)] = Field(
         default=None, description="peak learning rate"
