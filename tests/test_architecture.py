@@ -27,8 +27,9 @@ ROWS = [
     "packing",
     "evaluate survey",
     "train",
-    "worker export",
+    "worker",
     "study",
+    "export",
     "cli",
     "__main__ __init__",
 ]

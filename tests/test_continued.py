@@ -55,7 +55,8 @@ def sites_of(model):
 def misfits(folder, sites, **changes):
     config = continued(folder).config.replace(**changes)
     name = plugins.load("methods", config.method).parametrisation().name
-    return list(adapter_folder.misfits(adapter_folder.read(str(folder)), config, name, sites))
+    scalings = {site.name: config.scaling for site in sites}
+    return list(adapter_folder.misfits(adapter_folder.read(str(folder)), config, name, sites, scalings))
 
 
 def test_a_peft_adapter_is_the_function_at_step_0(tmp_path):

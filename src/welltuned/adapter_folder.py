@@ -8,7 +8,7 @@ multiplier must be those of the study, and everything that plain A and B do not 
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,9 @@ PREFIX = "base_model.model."
 PLAIN = ("low_rank",)  # the parametrisations that PEFT's lora_A and lora_B say all of
 # Values of init_lora_weights that leave the base weight as it is; the others move a part of it into the adapter.
 SAME_BASE = (True, False, "gaussian", "eva", "orthogonal")
+# What a trial must share with the exported one that it goes on from.
+OWN_FIELDS = ("base_hash", "target_modules", "method", "method_version", "method_source", "rank", "clamp_rank")
+OWN_FIELDS += ("rank_pattern", "alpha_pattern")
 SHOWN = 3  # names in one error
 
 
@@ -70,8 +73,14 @@ def content_hash(folder: str) -> str:
     return fingerprint.files_hash(path / name for name in (SETTINGS, WEIGHTS, OWN) if (path / name).is_file())
 
 
-def misfits(adapter: AdapterFolder, config: Config, parametrisation: str, sites: Sequence[Site]) -> Iterable[str]:
-    """Yield a line for each way in which trials of a configuration cannot go on from the adapter."""
+def misfits(
+    adapter: AdapterFolder,
+    config: Config,
+    parametrisation: str,
+    sites: Sequence[Site],
+    scalings: Mapping[str, float],
+) -> Iterable[str]:
+    """Yield a line for each way in which trials cannot go on from the adapter; `scalings` are the study's, by site."""
     if adapter.own is not None:
         yield from _own_misfits(adapter.own, config)
         return
@@ -82,10 +91,12 @@ def misfits(adapter: AdapterFolder, config: Config, parametrisation: str, sites:
     if Path(adapter.base).name.casefold() != Path(config.base).name.casefold():
         advice = f"name that base, or, if it is the same model, correct base_model_name_or_path in its {SETTINGS}"
         yield problem("model.base", config.base, f"'{adapter.base}', which '{adapter.path}' was trained on", advice)
-    yield from _site_misfits(adapter, config, sites)
+    yield from _site_misfits(adapter, config, sites, scalings)
 
 
-def _site_misfits(adapter: AdapterFolder, config: Config, sites: Sequence[Site]) -> Iterable[str]:
+def _site_misfits(
+    adapter: AdapterFolder, config: Config, sites: Sequence[Site], scalings: Mapping[str, float]
+) -> Iterable[str]:
     there, wanted = set(adapter.shapes), {site.name for site in sites}
     if there != wanted:
         kinds = sorted({name.rpartition(".")[2] for name in there})
@@ -99,20 +110,20 @@ def _site_misfits(adapter: AdapterFolder, config: Config, sites: Sequence[Site])
             got = f"W of {site.num_out} x {site.num_in}, expected {num_out} x {num_in} as in '{adapter.path}'"
             yield f"model.base: got {site.name} with {got}; name the base that the adapter was trained on"
             return
-        own = min(config.rank, num_out, num_in) if config.clamp_rank else config.rank
+        own = config.rank_at(site.name, num_out, num_in)
         if rank != own:
-            yield problem("train.rank", config.rank, f"{rank}, the adapter's at {site.name}", f"set rank = {rank}")
+            yield problem("train.rank", own, f"{rank}, the adapter's at {site.name}", f"set rank = {rank}")
             return
-        if not math.isclose(adapter.scalings[site.name], config.scaling, rel_tol=1e-9):  # rounding of alpha / r
-            scaling = adapter.scalings[site.name]
-            expected = f"one whose multiplier is the adapter's {scaling:g} at {site.name}, not {config.scaling:g}"
-            yield problem("train.alpha", config.alpha, expected, f"set alpha = {scaling * rank:g}")
+        scaling, wanted = adapter.scalings[site.name], scalings[site.name]
+        if not math.isclose(scaling, wanted, rel_tol=1e-9):  # rounding of alpha / r
+            expected = f"one whose multiplier is the adapter's {scaling:g} at {site.name}, not {wanted:g}"
+            yield problem("train.alpha", config.alpha_at(site.name), expected, f"set alpha = {scaling * rank:g}")
             return
 
 
 def _own_misfits(own: Config, config: Config) -> Iterable[str]:
     """Compare the exported trial's configuration with the new one's."""
-    for field in ("base_hash", "target_modules", "method", "method_version", "method_source", "rank", "clamp_rank"):
+    for field in OWN_FIELDS:
         got, expected = getattr(config, field), getattr(own, field)
         if got != expected:
             section = "model" if field in ("base_hash", "target_modules") else "train"
