@@ -47,7 +47,8 @@ def _merged(model, trial, states):
     merged = copy.deepcopy(model)
     parametrisation = plugins.load("methods", trial.config.method).parametrisation()
     for site, state in states.items():
-        merged.get_submodule(site).weight.data += parametrisation.delta(state, trial.config.scaling)
+        weight = merged.get_submodule(site).weight.data
+        weight += parametrisation.delta(state, trial.config.scaling, weight)
     return merged
 
 

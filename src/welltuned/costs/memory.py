@@ -4,12 +4,13 @@ N trials, m rows of each per micro-step, T padded tokens. The base is held once;
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
-from welltuned.costs.flops import num_trainable
-from welltuned.records import Config, Survey
+from welltuned.costs.flops import num_trainable, ranks
+from welltuned.records import Config, Site, Survey
 
 SAFETY = 1.3  # assumed: fragmentation and temporaries of the largest operation
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -81,11 +82,15 @@ def estimate(configs: Sequence[Config], survey: Survey, micro_rows: int) -> Memo
 
 
 def adapter_values(config: Config, survey: Survey) -> int:
-    """Count the numbers that a trial keeps: the trained ones, and a frozen copy where its method has anchors."""
-    trained = num_trainable(config, survey)
-    return 2 * trained if _has_anchors(config.method) else trained
+    """Count the numbers that a trial keeps: the trained ones and its method's anchors."""
+    return num_trainable(config, survey) + _num_anchored(config.method, ranks(config, survey), survey.sites)
 
 
 @functools.cache
-def _has_anchors(method: str) -> bool:
-    return bool(plugins.load("methods", method).parametrisation().anchors)
+def _num_anchored(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
+    form = plugins.load("methods", method).parametrisation()
+    return sum(
+        math.prod(form.shape(name, site.num_out, site.num_in, rank))
+        for name in form.anchors
+        for site, rank in zip(sites, ranks, strict=True)
+    )
