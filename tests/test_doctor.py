@@ -51,6 +51,18 @@ def test_a_start_that_is_not_the_base_is_found(monkeypatch):
     assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[:1]
 
 
+def test_trials_that_are_mixed_are_found(monkeypatch):
+    """Each takes a part of its neighbour's B, which is zero at step 0 and its own when it is alone."""
+    plain = plugins.load("methods", "lora").parametrisation()
+
+    def apply(y_NSO, x_NSI, state, scaling_N, frozen):
+        mixed = {**state, "B": 0.9 * state["B"] + 0.1 * state["B"].mean(0, keepdim=True)}
+        return plain.apply(y_NSO, x_NSI, mixed, scaling_N, frozen)
+
+    broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
+    assert NAMES[1] in wrong(tiny.packed(tiny.llama(torch.float32)))
+
+
 def test_a_tensor_that_never_moves_is_found(monkeypatch):
     init = plugins.load("methods", "lora").init
     broken(monkeypatch, init=lambda *given: {name: 0 * tensor for name, tensor in init(*given).items()})

@@ -24,7 +24,8 @@ from welltuned.records import Config, Role, Trial
 from welltuned.tasks._task import Example
 
 NUM_STEPS = 5
-RANKS = (2, 4)
+RANKS = (4, 6)  # near enough to share a group, where the smaller one is padded
+RATE = 2.5e-3  # times the rank: two trials of a method without a rank differ, too
 LENGTHS, PROMPT_LENGTHS = (9, 7, 12, 10), (3, 2, 5, 4)
 NEIGHBOUR = "lora"  # which the method shares a pack with
 SITES = 3  # of different shapes, at which merging is compared
@@ -77,7 +78,7 @@ def trial_of(config: Config, method: str, rank: int) -> Trial:
     plugin: Method = plugins.load("methods", method)
     changes = {"rank": rank if plugin.uses_rank else 0, "method_version": plugin.version, "clamp_rank": True}
     rows = {"num_train": len(LENGTHS), "subset": "first"}  # what an initialisation may look at
-    return Trial(config.replace(method=method, scaling=1.0, learning_rate=1e-2, **changes, **rows), Role.SELECT)
+    return Trial(config.replace(method=method, scaling=1.0, learning_rate=RATE * rank, **changes, **rows), Role.SELECT)
 
 
 def random_rows(vocab_size: int) -> Rows:
