@@ -20,15 +20,16 @@ PACKAGE = ROOT / "src" / "welltuned"
 ROWS = [
     "errors",
     "records rng plugins fingerprint transfer",
-    "store executors sandbox analysis costs tasks spec",
+    "store executors sandbox analysis costs tasks spec adapter_folder",
     "search plan figures report",
     "data models curvature objectives kernels",
     "methods",
     "packing",
     "evaluate survey",
     "train",
-    "worker export",
+    "worker",
     "study",
+    "export",
     "cli",
     "__main__ __init__",
 ]

@@ -123,10 +123,13 @@ def test_version(capsys):
 
 def test_flags_say_where_and_how_much_and_never_what():
     """A ratchet: a new flag must be added here, and a hyperparameter must not."""
-    where = {"--folder", "--device", "--threads", "--memory", "--to", "--form", "--json", "--trials", "--yes"}
+    where = {"--folder", "--device", "--threads", "--memory", "--to", "--json", "--trials", "--yes"}
+    where |= {"--merged", "--force"}
     written_to_a_file = {"--model", "--task", "--data"}  # of `init`
-    assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file
-    assert not {"--model", "--task", "--data"} & set().union(*(flags(verb) for verb in cli.VERBS if verb != "init"))
+    looked_at = {"--model", "--method"}  # of `doctor`
+    assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file | looked_at
+    others = set().union(*(flags(verb) for verb in cli.VERBS if verb not in ("init", "doctor")))
+    assert not (written_to_a_file | looked_at) & others
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
@@ -362,16 +365,27 @@ def test_export_of_the_best_trial(here, capsys, monkeypatch, quick_report):
     import welltuned.export
 
     calls = []
-    monkeypatch.setattr(welltuned.export, "export", lambda *given: calls.append(given) or given[2])
+
+    def export(folder, trial_id, to, merged, force):
+        calls.append((folder, trial_id, to, merged, force))
+        agreement = welltuned.export.Agreement(50, 800, 0.99, 0.03) if merged else None
+        return welltuned.export.Exported(trial_id, to, "merged" if merged else "peft", agreement)
+
+    monkeypatch.setattr(welltuned.export, "export", export)
     assert call("run", "tiny.toml") == 0
     capsys.readouterr()
     assert call("export", "runs/tiny", "best", "--to", "adapter") == 0
     reruns = [result for result in study.Study("runs/tiny").results() if result.role == "confirm"]
     best = min((result for result in reruns if result.adapter), key=lambda result: result.validation_nll or 9e9)
-    assert calls == [(pathlib.Path("runs/tiny"), best.trial_id, pathlib.Path("adapter"), "peft")]
+    assert calls == [(pathlib.Path("runs/tiny"), best.trial_id, pathlib.Path("adapter"), False, False)]
     assert output(capsys) == f"wrote trial {best.trial_id} to adapter\n"
-    assert call("export", "runs/tiny", best.trial_id[:6], "--to", "there", "--form", "merged", "--json") == 0
-    assert json.loads(output(capsys)) == {"trial_id": best.trial_id[:6], "folder": "there", "form": "merged"}
+    assert call("export", "runs/tiny", "abc", "--to", "there", "--merged", "--force") == 0
+    assert calls[-1] == (pathlib.Path("runs/tiny"), "abc", pathlib.Path("there"), True, True)
+    shown = output(capsys)
+    assert "the same token most likely at 99.00 % of 800 positions; logits differ by at most 3.0e-02" in shown
+    assert call("export", "runs/tiny", "abc", "--to", "there", "--merged", "--json") == 0
+    told = json.loads(output(capsys))
+    assert (told["folder"], told["form"], told["agreement"]["share"]) == ("there", "merged", 0.99)
 
 
 def test_there_is_no_best_trial_of_nothing():
@@ -391,6 +405,10 @@ def test_doctor(ok, status, here, capsys, monkeypatch):
     assert output(capsys).splitlines()[1].split()[0] == ("ok" if ok else "WRONG")
     assert call("doctor", "--json") == status
     assert json.loads(output(capsys))[0]["ok"] is ok
+    asked = []
+    monkeypatch.setattr(doctor, "check_on", lambda config, method: asked.append((config.base, method)) or (check,))
+    assert call("doctor", "--method", "pissa", "--model", "mine") == status
+    assert asked == [("mine", "pissa")]
 
 
 # Progress -------------------------------------------------------------------------------------------------------------

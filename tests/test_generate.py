@@ -57,9 +57,9 @@ def merged(model, trial, states):
     whole = copy.deepcopy(model)
     parametrisation = plugins.load("methods", trial.config.method).parametrisation()
     for site, state in states.items():
-        delta = parametrisation.delta(state, trial.config.scaling)
         module = whole.get_submodule(site)
-        module.weight.data += delta.T if isinstance(module, Conv1D) else delta
+        weight_OI = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
+        weight_OI += parametrisation.delta(state, trial.config.scaling, weight_OI)
     return whole
 
 

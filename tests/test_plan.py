@@ -67,7 +67,8 @@ DECIDING = [
     ("lr_scheduler_type", "train", "linear", {}), ("lr_floor", "train", 0.2, FLOOR), ("warmup_ratio", "train", 0.1, {}),
     ("warmup_steps", "train", 5, {}), ("num_train_epochs", "train", 2, {}), ("max_steps", "train", 50, {}),
     ("num_evaluations", "train", 8, {}), ("init_seed", "train", 7, {}), ("order_seed", "train", 7, {}),
-    ("subset_seed", "train", 7, {"subset": "seeded"}),
+    ("subset_seed", "train", 7, {"subset": "seeded"}), ("loraplus_lr_ratio", "train", 4.0, {}),
+    ("rank_pattern", "train", ["q_proj=2"], {}), ("alpha_pattern", "train", ["q_proj=2r"], {}),
 ]  # fmt: skip
 
 
@@ -85,7 +86,8 @@ def test_a_deciding_setting_changes_the_id(field, section, value, needs):
 
 
 def test_every_setting_is_in_the_list_of_deciding_ones():
-    untested = {"revision", "task", "data_train", "data_validation", "data_test"}  # need a hub, another task, or files
+    # need a hub, another task, or files (start_from: tests/test_continued.py)
+    untested = {"revision", "task", "data_train", "data_validation", "data_test", "start_from"}
     fields = {
         name for section in ("model", "task", "train") for name in type(getattr(Spec.parse(TEXT), section)).model_fields
     }
@@ -102,6 +104,8 @@ def test_every_setting_is_in_the_list_of_deciding_ones():
         ({"warmup_steps": 5}, {"warmup_ratio": 0.5}),
         ({"max_steps": 50}, {"num_train_epochs": 3}),
         ({"method": "full"}, {"rank": 3, "alpha": "2r", "dropout": 0.1, "clamp_rank": True}),
+        ({"method": "full"}, {"rank_pattern": ["q_proj=2"], "alpha_pattern": ["q_proj=1"], "loraplus_lr_ratio": 2.0}),
+        ({"method": "vera"}, {"alpha": "2r", "alpha_pattern": ["q_proj=1"], "loraplus_lr_ratio": 2.0}),
     ],
 )
 def test_a_setting_that_changes_nothing_does_not_change_the_id(settings, change):
@@ -130,6 +134,33 @@ def test_scaling_is_the_effective_multiplier():
         for c in configs_of(train={"alpha": 16}, axes={"rank": [4, 32], "batch_size": [4], "method": ["lora"]})
     }
     assert found == {4: 4.0, 32: 0.5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"method": "dora+vera"}, "method: got 'dora+vera', expected A+B where A takes another's initialisation"),
+        ({"method": "lora+pissa"}, "method: got 'lora+pissa', expected A+B where A takes another's initialisation"),
+        (
+            {"rank_pattern": ["nowhere=2"]},
+            "train.rank_pattern: got 'nowhere=2', expected the name of an adapted module",
+        ),
+        ({"rank_pattern": ["q_proj=4000"]}, "train.rank: got 4000, expected at most 64"),
+        ({"method": "gralora", "rank": 3}, "train.rank: got 3, expected a multiple of 2, as GraLoRA's blocks need"),
+        ({"method": "lora_ga", "rank": 40}, "train.rank: got 40, expected at most 32, half the full rank"),
+    ],
+)
+def test_what_a_method_or_a_pattern_cannot_have_is_refused(settings, line):
+    with pytest.raises(InputError) as caught:
+        plan_of(Spec.model_validate({**edited(train=settings), "axes": {"learning_rate": [1e-3]}}))
+    assert any(problem.startswith(line) for problem in caught.value.problems), caught.value.problems
+
+
+def test_ranks_by_module_count_in_the_plan():
+    small, large = (first(train={"rank": 2, "rank_pattern": pattern}) for pattern in ([], ["0.self_attn.q_proj=4"]))
+    assert small.scaling == large.scaling == 1
+    assert large.rank_at("model.layers.0.self_attn.q_proj", 32, 32) == 4
+    assert large.rank_at("model.layers.1.self_attn.q_proj", 32, 32) == 2
 
 
 def test_a_pinned_revision_is_recorded(monkeypatch):

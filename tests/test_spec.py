@@ -22,6 +22,7 @@ DERIVED = {
     "method_version": "of the method plug-in",
     "method_source": "of an outside plug-in's file",
     "scaling": "from alpha and rank",
+    "start_hash": "of the adapter's bytes",
 }
 
 

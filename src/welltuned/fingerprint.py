@@ -90,7 +90,7 @@ def base_hash(base: str, revision: str | None) -> str:
         return _combine([("model.gguf", file_hash(files.folder / files.gguf))])
     wanted = {"config.json", *TOKENIZER_FILES, *TOKENIZER_SETTINGS}
     paths = [path for path in files.folder.iterdir() if path.name in wanted or path.suffix == ".safetensors"]
-    return _combine((path.name, file_hash(path)) for path in sorted(paths))
+    return files_hash(sorted(paths))
 
 
 def _bundled() -> str:
@@ -284,6 +284,11 @@ def hub_commit(source: str, hub: HubData) -> str:
 
 
 # Hashes ---------------------------------------------------------------------------------------------------------------
+
+
+def files_hash(paths: Iterable[Path]) -> str:
+    """Return SHA-256 over the names and bytes of files, in the order given."""
+    return _combine((path.name, file_hash(path)) for path in paths)
 
 
 def file_hash(path: Path) -> str:

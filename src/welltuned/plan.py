@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from welltuned import fingerprint, plugins
+from welltuned import adapter_folder, fingerprint, plugins
 from welltuned.costs import flops, memory, packing
 from welltuned.errors import InputError, problem
-from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial
+from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial, value_at
 from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
 SHOWN_SITES = 3  # of those named in an error
+PLUGIN_FACTS = ("uses_rank", "uses_alpha", "has_fast")
 SPLITS = ("data_train", "data_validation", "data_test")
 
 
@@ -109,7 +110,7 @@ def expand(spec: Spec) -> tuple[Config, ...]:
     facts: dict[tuple[object, ...], dict[str, Any]] = {}
     configs: dict[Config, None] = {}
     for settings in spec.combinations():
-        key = tuple(settings[name] for name in ("base", "revision", "task", "method", *SPLITS))
+        key = tuple(settings[name] for name in ("base", "revision", "task", "method", "start_from", *SPLITS))
         try:
             if key not in facts:
                 facts[key] = _facts(settings)
@@ -146,12 +147,24 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         plugin = plugins.load("methods", method)
         facts |= {"method_version": plugin.version, "method_source": plugins.source_hash(method)}
-        facts["uses_rank"] = plugin.uses_rank
+        facts |= _plugin_facts(plugin)
+    except InputError as error:
+        problems += error.problems
+    try:
+        if settings["start_from"] is not None:
+            adapter_folder.read(settings["start_from"])
+            facts["start_hash"] = adapter_folder.content_hash(settings["start_from"])
     except InputError as error:
         problems += error.problems
     if problems:
         raise InputError(problems)
     return facts
+
+
+def _plugin_facts(method: Any) -> dict[str, bool]:
+    """Say what of a method decides which settings it ignores."""
+    fast = bool(method.parametrisation().fast)
+    return dict(zip(PLUGIN_FACTS, (method.uses_rank, method.uses_alpha, fast), strict=True))
 
 
 def _config(study_seed: int, settings: Mapping[str, Any], seed: int) -> Config:
@@ -161,8 +174,9 @@ def _config(study_seed: int, settings: Mapping[str, Any], seed: int) -> Config:
         values[name] = seed if values[name] is None else values[name]
     if values["subset"] == "first":
         values["subset_seed"] = 0
-    uses_rank = values.pop("uses_rank")
-    values["scaling"] = Spec.multiplier(values["alpha"], values["rank"]) if uses_rank else 1.0
+    values = {name: value for name, value in values.items() if name not in PLUGIN_FACTS}
+    has_alpha = settings["uses_rank"] and settings["uses_alpha"]
+    values["scaling"] = Spec.multiplier(values["alpha"], values["rank"]) if has_alpha else 1.0
     return Config(study_seed=study_seed, **values)
 
 
@@ -178,7 +192,12 @@ def ignored(settings: Mapping[str, Any]) -> dict[str, str]:
     """Say which settings the others make irrelevant, and why."""
     found: dict[str, str] = {}
     if not settings["uses_rank"]:
-        found |= dict.fromkeys(("rank", "alpha", "clamp_rank", "dropout"), f"method {settings['method']} has no rank")
+        names = ("rank", "alpha", "clamp_rank", "dropout", "rank_pattern", "alpha_pattern")
+        found |= dict.fromkeys(names, f"method {settings['method']} has no rank")
+    elif not settings["uses_alpha"]:
+        found |= dict.fromkeys(("alpha", "alpha_pattern"), f"method {settings['method']} has no alpha")
+    if not settings["has_fast"]:
+        found["loraplus_lr_ratio"] = f"method {settings['method']} has no A and B"
     if settings["optimizer"] == "adamw":
         found["momentum"] = "adamw has beta1 and beta2"
     else:
@@ -201,13 +220,51 @@ def _misfits(config: Config, survey: Survey) -> Iterable[str]:
     if config.num_train > survey.num_train_available:
         expected = f"at most {survey.num_train_available}, the rows that are left after validation and test are carved"
         yield problem("task.num_train", config.num_train, expected, "lower it, or add data")
-    small = [site for site in survey.sites if min(site.num_out, site.num_in) < config.rank]
-    if small and not config.clamp_rank:
+    if config.start_from is not None:
+        parametrisation = plugins.load("methods", config.method).parametrisation().name
+        adapter = adapter_folder.read(config.start_from)
+        yield from adapter_folder.misfits(adapter, config, parametrisation, survey.sites, _scalings(config, survey))
+    yield from _unknown_modules(config, survey)
+    yield from _rank_misfits(config, survey)
+
+
+def _rank_misfits(config: Config, survey: Survey) -> Iterable[str]:
+    """Yield a line for ranks above the full one, and one for ranks or sizes that the method cannot have."""
+    method: Any = plugins.load("methods", config.method)
+    if not method.uses_rank:
+        return
+    small = [site for site in survey.sites if min(site.num_out, site.num_in) < config.wanted_rank_at(site.name)]
+    small = [] if config.clamp_rank else small
+    for site in (site for site in survey.sites if site not in small):
+        rank = config.rank_at(site.name, site.num_out, site.num_in)
+        if reason := method.misfit(site.num_out, site.num_in, rank):
+            yield problem("train.rank", rank, reason, f"choose another rank, or leave out {site.name}")
+            break
+    if small:
         smallest = min(min(site.num_out, site.num_in) for site in small)
         more = f" and {len(small) - SHOWN_SITES} more" if len(small) > SHOWN_SITES else ""
         names = ", ".join(site.name for site in small[:SHOWN_SITES]) + more
         expected = f"at most {smallest}, the full rank of {names}"
-        yield problem("train.rank", config.rank, expected, "lower it, or set clamp_rank = true in [train]")
+        rank = max(config.wanted_rank_at(site.name) for site in small)
+        yield problem("train.rank", rank, expected, "lower it, or set clamp_rank = true in [train]")
+
+
+def _scalings(config: Config, survey: Survey) -> dict[str, float]:
+    """Return the multiplier at every site."""
+    if not config.rank_pattern and not config.alpha_pattern:
+        return dict.fromkeys((site.name for site in survey.sites), config.scaling)
+    names = [site.name for site in survey.sites]
+    return {name: Spec.multiplier(config.alpha_at(name), config.wanted_rank_at(name)) for name in names}
+
+
+def _unknown_modules(config: Config, survey: Survey) -> Iterable[str]:
+    """Yield a line for each entry of a pattern that names no adapted module."""
+    for field in ("rank_pattern", "alpha_pattern"):
+        for entry in getattr(config, field):
+            if all(value_at((entry,), site.name) is None for site in survey.sites):
+                expected = "the name of an adapted module, or the end of it"
+                kinds = ", ".join(sorted({site.name.rpartition(".")[2] for site in survey.sites}))
+                yield problem(f"train.{field}", entry, expected, f"choose among {kinds}")
 
 
 def _notes(spec: Spec, arms: Sequence[Arm], surveys: Mapping[str, Survey]) -> tuple[str, ...]:
@@ -224,7 +281,8 @@ def _notes(spec: Spec, arms: Sequence[Arm], surveys: Mapping[str, Survey]) -> tu
                 cell = f"{arm.name}, batch_size {config.batch_size}"
                 notes.append(f"{cell}: only {steps} optimizer steps, under {FEW_STEPS}.")
             survey = surveys[survey_key(config)]
-            clamped = sum(min(site.num_out, site.num_in) < config.rank for site in survey.sites)
+            wanted = [(min(site.num_out, site.num_in), config.wanted_rank_at(site.name)) for site in survey.sites]
+            clamped = sum(full < rank for full, rank in wanted)
             if clamped:
                 notes.append(f"{arm.name}, rank {config.rank}: clamped to the full rank at {clamped} sites.")
     notes += [line for survey in surveys.values() for line in _survey_notes(survey)]
@@ -239,8 +297,7 @@ def _ignored_notes(spec: Spec) -> list[str]:
     """Name the settings that were changed from their default and change nothing in any trial."""
     reasons: list[dict[str, str]] = []
     for settings in spec.combinations():
-        facts = {"uses_rank": plugins.load("methods", settings["method"]).uses_rank}
-        found = ignored(settings | facts)
+        found = ignored(settings | _plugin_facts(plugins.load("methods", settings["method"])))
         reasons.append({name: why for name, why in found.items() if settings[name] != Spec.default(name)})
     everywhere = sorted(name for name in reasons[0] if all(name in found for found in reasons))
     return [f"{name} changes nothing here: {reasons[0][name]}." for name in everywhere]

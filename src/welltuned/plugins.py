@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 from welltuned.errors import InputError, suggestion
 
@@ -17,11 +18,16 @@ def names(kind: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def load(kind: str, name: str):
+def load(kind: str, name: str) -> Any:
     """Return the plug-in object called `name` ("pissa", or "my_lab.sparse:METHOD" for one outside welltuned).
+
+    A method "A+B" is A started by B's initialisation ("dora+pissa").
 
     Raises InputError, with the known names and a suggestion, where there is none.
     """
+    if kind == "methods" and "+" in name:
+        first, _, second = name.partition("+")
+        return load(kind, first).started_by(load(kind, second), name)
     if ":" in name:
         return _load_outside(kind, name)
     if name not in names(kind):
@@ -33,8 +39,8 @@ def source_hash(name: str) -> str:
     """Return the hash of an outside plug-in's source file ("" for one that ships here: its VERSION speaks for it)."""
     if ":" not in name:
         return ""
-    module = importlib.import_module(name.partition(":")[0])
-    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:16]
+    modules = [importlib.import_module(part.partition(":")[0]) for part in name.split("+") if ":" in part]
+    return hashlib.sha256("".join(inspect.getsource(module) for module in modules).encode()).hexdigest()[:16]
 
 
 def _load_outside(kind: str, name: str):

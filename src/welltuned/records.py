@@ -30,7 +30,11 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a trial's result. Defaults live in spec.py; here every field is required."""
+    """Everything that decides a trial's result. Defaults live in spec.py; here every field is required.
+
+    But for those that came after the first studies were stored: their default is the value that changes nothing, and
+    `text` leaves it out, so that finished trials keep their ids and old stores are read.
+    """
 
     study_seed: int
     # the base model
@@ -84,10 +88,18 @@ class Config:
     init_seed: int
     order_seed: int
     subset_seed: int
+    # what came later
+    start_from: str | None = None  # folder of the adapter that training goes on from; None: the method's own start
+    start_hash: str = ""  # of that adapter's bytes
+    loraplus_lr_ratio: float = 1.0  # LoRA+: the learning rate of B, as a multiple of A's
+    rank_pattern: tuple[str, ...] = ()  # "q_proj=4": the rank at these modules
+    alpha_pattern: tuple[str, ...] = ()  # "q_proj=2r": the alpha policy at these modules
 
     def text(self) -> str:
         """Return the canonical JSON whose hash is the trial's id."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value != defaults[name]}
+        return json.dumps(given, sort_keys=True, allow_nan=False)
 
     def id(self) -> str:
         """Return the content address of a trial with this configuration (16 hex digits)."""
@@ -105,12 +117,35 @@ class Config:
         tuples: dict[str, Any] = {name: tuple(value) for name, value in lists.items()}
         return Config(**(fields | tuples))
 
+    def wanted_rank_at(self, site: str) -> int:
+        """Return the rank asked for at a site."""
+        return int(value_at(self.rank_pattern, site) or self.rank)
+
+    def rank_at(self, site: str, num_out: int, num_in: int) -> int:
+        """Return the rank at a site of this size: the one asked for, clamped to the full rank where that is allowed."""
+        rank = self.wanted_rank_at(site)
+        return min(rank, num_out, num_in) if self.clamp_rank else rank
+
+    def alpha_at(self, site: str) -> str:
+        """Return the alpha policy at a site."""
+        return value_at(self.alpha_pattern, site) or self.alpha
+
     def data_key(self) -> tuple[object, ...]:
         """Return what a pack's members must share: the base, its sites, and the data with its splits."""
         shared = ("study_seed", "base", "revision", "base_hash", "dtype", "target_modules", "task", "task_version")
         splits = ("data_train", "data_validation", "data_test", "data_hash", "prompt_template", "num_validation")
         rest = ("num_test", "split_seed", "max_length")
         return tuple(getattr(self, name) for name in shared + splits + rest)
+
+
+def value_at(pattern: tuple[str, ...], site: str) -> str | None:
+    """Return what the first entry "name=value" that names the site gives it, by its whole name or the end of it.
+
+    >>> value_at(("layers.0.q_proj=2", "q_proj=4"), "model.layers.1.q_proj")
+    '4'
+    """
+    entries = (entry.partition("=") for entry in pattern)
+    return next((value for name, _, value in entries if site == name or site.endswith("." + name)), None)
 
 
 @dataclass(frozen=True)

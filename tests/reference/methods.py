@@ -1,11 +1,13 @@
 """Each method in its published form, unfused, on a copy of W: the reference of the packed trainer.
 
-In-place residual forms (PiSSA, MiLoRA) subtract s B0 A0 from the copied weight and train A and B themselves, as
-published.
+In-place residual forms (PiSSA, MiLoRA, ...) subtract s B0 A0 from the copied weight and train A and B themselves, as
+published. Random numbers come from `draw`, a torch generator at the start of the site's stream; `facts` are what some
+methods take from data (reference.samples) or from the other sites.
 """
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 
 class LowRankLinear(nn.Module):
@@ -17,8 +19,48 @@ class LowRankLinear(nn.Module):
         self.A, self.B = nn.Parameter(A), nn.Parameter(B)
 
     def forward(self, x):
-        y = nn.functional.linear(x, self.weight, self.bias)
-        return y + self.scaling * nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+        return linear(x, self.weight, self.bias) + self.scaling * linear(linear(x, self.A), self.B)
+
+
+class DoraLinear(nn.Module):
+    """y = (m / ||W' + s B A||) (W' + s B A) x + b by rows, the norm without gradient; A, B and m trained."""
+
+    def __init__(self, weight, bias, A, B, scaling):
+        super().__init__()
+        self.weight, self.bias, self.scaling = weight, bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+        self.m = nn.Parameter((weight + scaling * B @ A).norm(dim=1))
+
+    def forward(self, x):
+        direction = self.weight + self.scaling * self.B @ self.A
+        norm = direction.detach().norm(dim=1)
+        return linear(x, (self.m / norm)[:, None] * direction, self.bias)
+
+
+class VeraLinear(nn.Module):
+    """y = W x + bias + b * (B (d * (A x))), with b and d trained."""
+
+    def __init__(self, weight, bias, A, B):
+        super().__init__()
+        self.weight, self.bias, self.frozen_A, self.frozen_B = weight, bias, A, B
+        self.b = nn.Parameter(torch.zeros(weight.shape[0], dtype=weight.dtype))
+        self.d = nn.Parameter(torch.full((A.shape[0],), 0.1, dtype=weight.dtype))
+
+    def forward(self, x):
+        return linear(x, self.weight, self.bias) + self.b * linear(self.d * linear(x, self.frozen_A), self.frozen_B)
+
+
+class GraloraLinear(nn.Module):
+    """y = (W + s D) x + bias, D of 2 x 2 blocks B_jn A_nj, with all A and B trained."""
+
+    def __init__(self, weight, bias, A, B, scaling):
+        super().__init__()
+        self.weight, self.bias, self.scaling = weight, bias, scaling
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+
+    def forward(self, x):
+        rows = [torch.cat([self.B[j, n] @ self.A[n, j] for n in range(2)], dim=1) for j in range(2)]
+        return linear(x, self.weight + self.scaling * torch.cat(rows), self.bias)
 
 
 class FullLinear(nn.Module):
@@ -29,20 +71,77 @@ class FullLinear(nn.Module):
         self.weight, self.bias = nn.Parameter(weight), bias
 
     def forward(self, x):
-        return nn.functional.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
-def adapted(method, weight, bias, rank, scaling, lora_A=None):
-    """Return the method's module on a copy of `weight` [O, I]; `lora_A` is the random A of plain LoRA."""
+def uniform(draw, bound, *shape):
+    """Numbers from U(-bound, bound)."""
+    return (2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1) * bound
+
+
+def normal(draw, std, *shape):
+    """Numbers from N(0, std^2)."""
+    return std * torch.randn(shape, generator=draw, dtype=torch.float64)
+
+
+def randomized_svd(weight, rank, draw):
+    """Halko et al. 2011, algorithm 4.4, four iterations."""
+    Q, _ = torch.linalg.qr(weight @ normal(draw, 1.0, weight.shape[1], rank))
+    for _ in range(4):
+        Z, _ = torch.linalg.qr(weight.T @ Q)
+        Q, _ = torch.linalg.qr(weight @ Z)
+    U, S, Vh = torch.linalg.svd(Q.T @ weight, full_matrices=False)
+    return Q @ U, S, Vh
+
+
+def factors(method, weight, rank, scaling, draw, facts):
+    """A0 and B0 of a low-rank method, and whether s B0 A0 is taken off the weight."""
+    m, n = weight.shape
+    zero_A, zero_B = torch.zeros(rank, n, dtype=weight.dtype), torch.zeros(m, rank, dtype=weight.dtype)
+    if method == "lora":
+        return uniform(draw, n**-0.5, rank, n), zero_B, False
+    if method == "init_a":
+        return normal(draw, n**-0.5, rank, n), zero_B, False
+    if method == "init_b":
+        return zero_A, normal(draw, rank**-0.5, m, rank), False
+    if method == "init_ab":
+        return uniform(draw, n**-0.5, rank, n), uniform(draw, n**-0.5, m, rank), True
+    if method == "olora":
+        Q, R = torch.linalg.qr(weight)
+        return R[:rank], Q[:, :rank], True
+    if method == "eva":
+        inputs = facts["inputs"] - facts["inputs"].mean(0)
+        return torch.linalg.svd(inputs, full_matrices=False)[2][:rank], zero_B, False
+    if method == "lora_ga":
+        U, _, Vh = torch.linalg.svd(facts["gradient"], full_matrices=False)
+        scale = m**0.25 / 16**0.5
+        return scale * Vh[:rank], scale * U[:, rank : 2 * rank], True
+    if method == "pissa_randomized":
+        U, S, Vh = randomized_svd(weight, rank, draw)
+    else:
+        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
+        pick = slice(0, rank) if method == "pissa" else slice(len(S) - rank, len(S))
+        U, S, Vh = U[:, pick], S[pick], Vh[pick]
+    root = torch.diag(torch.sqrt(S / scaling))
+    return root @ Vh, U @ root, True
+
+
+def adapted(method, weight, bias, rank, scaling, draw=None, facts=None):
+    """Return the method's module on a copy of `weight` [O, I]."""
     weight = weight.clone()
+    m, n = weight.shape
     if method == "full":
         return FullLinear(weight, bias)
-    if method == "lora":
-        return LowRankLinear(
-            weight, bias, lora_A.clone(), torch.zeros(weight.shape[0], rank, dtype=weight.dtype), scaling
-        )
-    U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
-    pick = slice(0, rank) if method == "pissa" else slice(len(S) - rank, len(S))
-    root = torch.sqrt(S[pick] / scaling)
-    A, B = torch.diag(root) @ Vh[pick], U[:, pick] @ torch.diag(root)
-    return LowRankLinear(weight - scaling * B @ A, bias, A, B, scaling)
+    if method == "vera":
+        largest_m, largest_n = facts["largest"]
+        A = uniform(draw, (6 / largest_n) ** 0.5, rank, largest_n)
+        B = uniform(draw, (6 / rank) ** 0.5, largest_m, rank)
+        return VeraLinear(weight, bias, A[:, :n], B[:m])
+    if method == "gralora":
+        A = uniform(draw, (n // 2) ** -0.5, 2, 2, rank // 2, n // 2)
+        return GraloraLinear(weight, bias, A, torch.zeros(2, 2, m // 2, rank // 2, dtype=weight.dtype), scaling)
+    form, _, start = method.partition("+") if method.startswith("dora") else ("lora", "", method)
+    A, B, is_residual = factors(start or "lora", weight, rank, scaling, draw, facts)
+    if is_residual:
+        weight = weight - scaling * B @ A
+    return {"lora": LowRankLinear, "dora": DoraLinear}[form](weight, bias, A.clone(), B.clone(), scaling)

@@ -8,17 +8,21 @@ import torch
 from reference.methods import adapted
 
 
-def train(model, sites, config, batches, rows, lora_As):
-    """Return the loss of every step. `rows[i]` = (token ids, prompt length); `batches` lists row numbers per step."""
+def train(model, sites, config, batches, rows, draws, facts):
+    """Return the loss of every step. `rows[i]` = (token ids, prompt length); `batches` lists row numbers per step.
+
+    `draws[site]` is the generator of the site's random start; `facts[site]` what was seen in the first rows.
+    """
     model = copy.deepcopy(model)
     for name in sites:
         parent, _, last = name.rpartition(".")
         old = model.get_submodule(name)
         weight = old.weight.data if isinstance(old, torch.nn.Linear) else old.weight.data.T
-        new = adapted(config.method, weight, old.bias, config.rank, config.scaling, lora_As.get(name))
+        rank, scaling = sizes(config, name)
+        new = adapted(config.method, weight, old.bias, rank, scaling, draws[name], facts[name])
         setattr(model.get_submodule(parent), last, new)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(trained, config)
+    optimizer = make_optimizer(groups(model, config), config)
     losses = []
     for step, batch in enumerate(batches):
         loss = batch_loss(model, [rows[i] for i in batch])
@@ -26,11 +30,34 @@ def train(model, sites, config, batches, rows, lora_As):
         if config.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(config, step, len(batches))
+            group["lr"] = config.learning_rate * schedule(config, step, len(batches)) * group["ratio"]
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
     return losses
+
+
+def sizes(config, site):
+    """The rank and the multiplier at a site. Where there are patterns, alphas are plain numbers, PEFT's lora_alpha."""
+    if not config.rank_pattern and not config.alpha_pattern:
+        return config.rank, config.scaling
+    rank, alpha = config.rank, config.alpha
+    for entry in reversed(config.rank_pattern):
+        if site.endswith(entry.split("=")[0]):
+            rank = int(entry.split("=")[1])
+    for entry in reversed(config.alpha_pattern):
+        if site.endswith(entry.split("=")[0]):
+            alpha = entry.split("=")[1]
+    return rank, float(alpha) / rank if config.alpha_pattern else config.scaling
+
+
+def groups(model, config):
+    """LoRA+ (Hayou et al. 2024): B, and DoRA's m, learn at a multiple of the rate."""
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    fast = [parameter for name, parameter in named if name.endswith((".B", ".m"))]
+    slow = [parameter for name, parameter in named if not name.endswith((".B", ".m"))]
+    both = [{"params": slow, "ratio": 1.0}, {"params": fast, "ratio": config.loraplus_lr_ratio}]
+    return [group for group in both if group["params"]]
 
 
 def batch_loss(model, batch):

@@ -22,8 +22,9 @@ VERBS = {
     "run": "Run a study, or go on with one that was interrupted.",
     "show": "Show the state of a study and its results so far.",
     "report": "Build the report of a study again.",
-    "export": "Write a trial's adapter as a PEFT folder.",
-    "doctor": "Check this machine: packed equals alone, speed, memory.",
+    "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",
+    "methods": "List the fine-tuning methods, or explain one.",
+    "doctor": "Check this machine, or a method on a model of yours.",
 }
 
 

@@ -1,6 +1,10 @@
-"""`welltuned doctor`: does packed training equal training alone here, how fast is it, how much memory is free."""
+"""`welltuned doctor`: does packed training equal training alone here, how fast is it, how much memory is free.
+
+With --method: does that method keep its promises on a model of yours.
+"""
 
 import dataclasses
+from typing import Annotated
 
 import typer
 
@@ -20,8 +24,17 @@ batch_size = 4
 """
 
 
-def command(threads: Threads = None, as_json: Json = False) -> None:
-    """Check this machine: packed equals alone, speed, memory. Exits 1 where something is not as it should be."""
+def command(
+    method: Annotated[
+        str | None, typer.Option("--method", help='A method to check instead: "pissa", "my_lab.sparse:METHOD".')
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="Base model that --method is checked on, in float32.")
+    ] = "abacus-small",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine, or one method on a model. Exits 1 where something is not as it should be."""
     import torch
 
     from welltuned.cli._text import print_json, table
@@ -31,7 +44,8 @@ def command(threads: Threads = None, as_json: Json = False) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
-    checks = doctor.check(expand(Spec.parse(PROBE))[0])
+    (probe,) = expand(Spec.parse(PROBE))
+    checks = doctor.check(probe) if method is None else doctor.check_on(probe.replace(base=model), method)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])
     else:

@@ -1,5 +1,6 @@
-"""`welltuned export`: a trial's adapter as a PEFT folder, or merged into the base model."""
+"""`welltuned export`: a trial's adapter as a PEFT folder, or merged into the base model; with a model card."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -12,21 +13,24 @@ def command(
     study: StudyFolder,
     trial: Annotated[str, typer.Argument(help='The trial\'s id, or its first characters, or "best".')],
     to: Annotated[Path, typer.Option("--to", help="Folder to write; new or empty.")],
-    form: Annotated[str, typer.Option("--form", help='"peft", or "merged" into the base model.')] = "peft",
+    merged: Annotated[bool, typer.Option("--merged", help="A whole model with the adapter merged into it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export that is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a trial's adapter as a PEFT folder.
+    """Write a trial's adapter as a PEFT folder, or as a merged model.
 
     "best" is the fresh-seed rerun (without reruns, the trial) with the lowest validation loss.
     """
     from welltuned.cli._results import best_trial
     from welltuned.cli._text import print_json
-    from welltuned.export import export
+    from welltuned.export import agreement_text, export
     from welltuned.study import Study
 
     trial_id = best_trial(Study(study).results()).trial_id if trial == "best" else trial
-    folder = export(study, trial_id, to, form)
+    done = export(study, trial_id, to, merged, force)
     if as_json:
-        print_json({"trial_id": trial_id, "folder": str(folder), "form": form})
-    else:
-        print(f"wrote trial {trial_id} to {folder}")
+        print_json(dataclasses.asdict(done) | {"folder": str(done.folder)})
+        return
+    print(f"wrote trial {done.trial_id} to {done.folder}")
+    if done.agreement is not None:
+        print(agreement_text(done.agreement))

@@ -44,13 +44,20 @@ def num_samples(config: Config) -> int:
 
 def num_trainable(config: Config, survey: Survey) -> int:
     """Count the numbers that a trial trains, over all sites."""
-    return _num_trainable(config.method, config.rank, survey.sites)
+    return _num_trainable(config.method, ranks(config, survey), survey.sites)
+
+
+def ranks(config: Config, survey: Survey) -> tuple[int, ...]:
+    """Return the rank at every site, never above the full one: a plan refuses that elsewhere."""
+    if not config.rank_pattern:
+        return tuple(min(config.rank, site.num_out, site.num_in) for site in survey.sites)
+    return tuple(min(config.wanted_rank_at(site.name), site.num_out, site.num_in) for site in survey.sites)
 
 
 @functools.cache
-def _num_trainable(method: str, rank: int, sites: tuple[Site, ...]) -> int:
+def _num_trainable(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
     count: Callable[[int, int, int], int] = plugins.load("methods", method).num_trainable
-    return sum(count(site.num_out, site.num_in, min(rank, site.num_out, site.num_in)) for site in sites)
+    return sum(count(site.num_out, site.num_in, rank) for site, rank in zip(sites, ranks, strict=True))
 
 
 @functools.cache

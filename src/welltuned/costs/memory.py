@@ -7,12 +7,13 @@ said to be measured is from `scripts/measure_memory.py`, on two CPU cores, torch
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
-from welltuned.costs.flops import num_trainable
-from welltuned.records import Config, Survey
+from welltuned.costs.flops import num_trainable, ranks
+from welltuned.records import Config, Site, Survey
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 430 * 2**20  # measured: the interpreter, torch and its thread pools, transformers, without a model
@@ -132,8 +133,8 @@ def _inner_size(survey: Survey) -> float:
 
 def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
     """Return what the adapters keep for each token over all sites: A x, of the rank, or of both A's where anchored."""
-    ranks = sum(config.rank * (2 if _has_anchors(config.method) else 1) for config in configs) / len(configs)
-    return BYTES[configs[0].dtype] * ranks * len(survey.sites)
+    mean_rank = sum(config.rank * (2 if _has_anchors(config.method) else 1) for config in configs) / len(configs)
+    return BYTES[configs[0].dtype] * mean_rank * len(survey.sites)
 
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
@@ -143,9 +144,18 @@ def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
 
 
 def adapter_values(config: Config, survey: Survey) -> int:
-    """Count the numbers that a trial keeps: the trained ones, and a frozen copy where its method has anchors."""
-    trained = num_trainable(config, survey)
-    return 2 * trained if _has_anchors(config.method) else trained
+    """Count the numbers that a trial keeps: the trained ones and its method's anchors."""
+    return num_trainable(config, survey) + _num_anchored(config.method, ranks(config, survey), survey.sites)
+
+
+@functools.cache
+def _num_anchored(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
+    form = plugins.load("methods", method).parametrisation()
+    return sum(
+        math.prod(form.shape(name, site.num_out, site.num_in, rank))
+        for name in form.anchors
+        for site, rank in zip(sites, ranks, strict=True)
+    )
 
 
 @functools.cache

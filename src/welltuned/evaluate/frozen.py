@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from welltuned.methods._low_rank import anchored, plain
-from welltuned.methods._method import Parametrisation, State
+from welltuned.methods._low_rank import anchored, factors, plain
+from welltuned.methods._method import Frozen, Parametrisation, State
 from welltuned.packing.state import Group, PackState
 
 
@@ -31,17 +31,17 @@ def frozen(state: PackState, positions: Sequence[int], dtype: torch.dtype) -> Pa
 def _frozen(group: Group, inside: Sequence[int], start: int, dtype: torch.dtype) -> Group:
     """Return a group whose tensors are all anchors, each in memory of its own: nothing of it is trained."""
     index = torch.tensor(inside, device=group.flat_NP.device)
-    scaling_N = group.scaling_N.index_select(0, index)
+    scalings = {site: scaling_N.index_select(0, index) for site, scaling_N in group.scalings.items()}
     anchors: dict[str, State] = {}
     parametrisation = group.parametrisation
     for site in group.leaves:
         tensors = {name: tensor.detach().index_select(0, index) for name, tensor in group.tensors(site).items()}
-        anchors[site] = _factors(tensors, scaling_N, dtype) if _is_low_rank(parametrisation) else tensors
+        anchors[site] = _factors(tensors, scalings[site], dtype) if _is_low_rank(parametrisation) else tensors
     if _is_low_rank(parametrisation):
         parametrisation = FACTORS
     none_NP = group.flat_NP.new_zeros(len(inside), 0)
     ranks = tuple(group.ranks[position] for position in inside)
-    fixed = Group.fresh(parametrisation, start, none_NP, scaling_N, {}, anchors, ranks)
+    fixed = Group.fresh(parametrisation, start, none_NP, scalings, {}, anchors, ranks)
     fixed.leaves = {site: {} for site in anchors}
     return fixed
 
@@ -52,11 +52,7 @@ def _is_low_rank(parametrisation: Parametrisation) -> bool:
 
 def _factors(tensors: Mapping[str, Tensor], scaling_N: Tensor, dtype: torch.dtype) -> State:
     """Return the factors of y = W x + s B A x, as A^T [N, I, R] and s B^T [N, R, O]."""
-    if "A0" in tensors:  # anchored: see methods/_low_rank.py
-        down = torch.cat([tensors["dA"], tensors["A0"] + tensors["dA"]], dim=1)
-        up = torch.cat([tensors["B0"], tensors["dB"]], dim=2)
-    else:
-        down, up = tensors["A"], tensors["B"]
+    down, up = factors(tensors)
     return {"down": down.to(dtype).mT.contiguous(), "up": (up * scaling_N[:, None, None]).to(dtype).mT.contiguous()}
 
 
@@ -64,13 +60,13 @@ def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
     return (num_in, rank) if name == "down" else (rank, num_out)
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor) -> Tensor:
-    del scaling_N
+def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+    del scaling_N, frozen
     return y_NSO.baddbmm(torch.bmm(x_NSI, state["down"]), state["up"])
 
 
-def _delta(state: Mapping[str, Tensor], scaling: float) -> Tensor:
-    del scaling
+def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
+    del scaling, W_OI
     return (state["down"] @ state["up"]).mT
 
 

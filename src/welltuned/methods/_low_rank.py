@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from welltuned.methods._method import Parametrisation
+from welltuned.methods._method import Frozen, Parametrisation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,41 +27,39 @@ def num_trainable(num_out: int, num_in: int, rank: int) -> int:
 
 def plain() -> Parametrisation:
     """Return the parametrisation with trained A [R, I] and B [O, R] and no anchors."""
-    return Parametrisation("low_rank", ("A", "B"), (), _shape, _apply_plain, {"A": "", "B": ""}, _delta_plain)
+    return Parametrisation("low_rank", ("A", "B"), (), shape, _apply, {"A": "", "B": ""}, _delta, ("B",))
 
 
 def anchored() -> Parametrisation:
     """Return the parametrisation with trained dA, dB and anchors A0, B0; weight decay acts on A0 + dA and B0 + dB."""
     decayed = {"dA": "A0", "dB": "B0"}
-    return Parametrisation("anchored", ("dA", "dB"), ("A0", "B0"), _shape, _apply_anchored, decayed, _delta_anchored)
+    return Parametrisation("anchored", ("dA", "dB"), ("A0", "B0"), shape, _apply, decayed, _delta, ("dB",))
 
 
-def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
+def shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
+    """Return one trial's shape of a factor: [R, I] of those called A, [O, R] of those called B."""
     return (rank, num_in) if "A" in name else (num_out, rank)
 
 
-def _apply_plain(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor) -> Tensor:
-    return _add(y_NSO, x_NSI, state["A"], state["B"], scaling_N)
-
-
-def _apply_anchored(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor) -> Tensor:
+def factors(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return (down [.., R, I], up [.., O, R]) whose product, times s, is the change of W; anchors double R."""
     import torch
 
-    down = torch.cat([state["dA"], state["A0"] + state["dA"]], dim=1)
-    up = torch.cat([state["B0"], state["dB"]], dim=2)
-    return _add(y_NSO, x_NSI, down, up, scaling_N)
+    if "A" in state:
+        return state["A"], state["B"]
+    down = torch.cat([state["dA"], state["A0"] + state["dA"]], dim=-2)
+    return down, torch.cat([state["B0"], state["dB"]], dim=-1)
 
 
-def _add(y_NSO: Tensor, x_NSI: Tensor, down_NRI: Tensor, up_NOR: Tensor, scaling_N: Tensor) -> Tensor:
+def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     """Return y + s up (down x), computed in the dtype of x."""
     from welltuned.kernels import Skinny
 
-    return Skinny.apply(y_NSO, x_NSI, down_NRI, up_NOR, scaling_N)
+    del frozen
+    return Skinny.apply(y_NSO, x_NSI, *factors(state), scaling_N)
 
 
-def _delta_plain(state: Mapping[str, Tensor], scaling: float) -> Tensor:
-    return scaling * (state["B"] @ state["A"])
-
-
-def _delta_anchored(state: Mapping[str, Tensor], scaling: float) -> Tensor:
-    return scaling * (state["B0"] @ state["dA"] + state["dB"] @ (state["A0"] + state["dA"]))
+def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
+    del W_OI
+    down_RI, up_OR = factors(state)
+    return scaling * (up_OR @ down_RI)

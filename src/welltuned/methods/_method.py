@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from welltuned.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -15,34 +17,61 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 
 
+class Frozen(NamedTuple):
+    """The frozen layer that a parametrisation adds to."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    dropped: bool  # x has lost entries to dropout, so that W x is not the base's output without its bias
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an initialisation may know of a site beside its weight; the last two where the method asks for samples."""
+
+    largest_out: int  # over all adapted sites
+    largest_in: int
+    gradient_OI: Tensor | None = None  # of the mean loss of the samples' target tokens, with respect to W
+    covariance_II: Tensor | None = None  # of the site's inputs at the samples' target positions, their mean removed
+
+
 @dataclass(frozen=True)
 class Parametrisation:
     """How trained tensors, stacked over the N trials of a group, act on the frozen base.
 
     `trained` names the tensors that get gradients; `anchors` those that are kept as they were at step 0. `shape(name,
-    O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N)` returns the adapted output, given the
-    base's y = W x. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the sum with
-    an anchor's tensor (its name), or the sum with the base weight ("base"). `delta(state, scaling)` is one trial's
-    change of the weight, [O, I], for merging.
+    O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N, frozen)` returns the adapted output, given
+    the base's y = W x + bias. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the
+    sum with an anchor's tensor (its name), or the sum with the base weight ("base"). `delta(state, scaling, W_OI)` is
+    one trial's change of the weight, [O, I], for merging. `fast` are the tensors that LoRA+ gives the larger rate.
     """
 
     name: str
     trained: tuple[str, ...]
     anchors: tuple[str, ...]
     shape: Callable[[str, int, int, int], tuple[int, ...]]
-    apply: Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor], Tensor]
+    apply: Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor, Frozen], Tensor]
     decayed: Mapping[str, str]
-    delta: Callable[[Mapping[str, Tensor], float], Tensor]
+    delta: Callable[[Mapping[str, Tensor], float, Tensor], Tensor]
+    fast: tuple[str, ...] = ()
+
+
+def _fits(num_out: int, num_in: int, rank: int) -> str:
+    """Say that any rank up to the full one can be adapted."""
+    del num_out, num_in, rank
+    return ""
 
 
 @dataclass(frozen=True)
 class Method:
     """A method plug-in.
 
-    `analyse(W_OI)` is work on the weight that all trials of a site share (an SVD), or None. `init(W_OI, analysis,
-    rank, scaling, generator)` returns one trial's tensors, trained and anchors, in at least float32; the function they
-    define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator. `version` changes
-    whenever a result could.
+    `analyse(W_OI, context)` is work on the weight that all trials of a site share (an SVD), or None. `init(W_OI,
+    analysis, rank, scaling, generator)` returns one trial's tensors, trained and anchors, in at least float32; the
+    function they define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator;
+    `shared_stream` that the generator starts alike at every site. `samples` is the number of training rows that the
+    context is computed from. `misfit(O, I, R)` says why a site cannot be adapted, or "". `with_init(source)` is this
+    method started by another's initialisation, "dora+pissa" in a study. `version` changes whenever a result could.
     """
 
     summary: str
@@ -54,4 +83,22 @@ class Method:
     parametrisation: Callable[[], Parametrisation]
     num_trainable: Callable[[int, int, int], int]
     init: Callable[[Tensor, Any, int, float, Generator], State]
-    analyse: Callable[[Tensor], Any] | None = None
+    analyse: Callable[[Tensor, Context], Any] | None = None
+    uses_alpha: bool = True
+    shared_stream: bool = False
+    samples: int = 0
+    misfit: Callable[[int, int, int], str] = _fits
+    with_init: Callable[[Method], Method] | None = None
+    trains: str = ""  # what is trained, in a few words
+    peft: str = ""  # what PEFT calls it; empty where PEFT has none
+    advice: str = ""  # on the learning rate relative to LoRA's, with its source
+
+    def started_by(self, source: Method, name: str) -> Method:
+        """Return this method started by another's initialisation; InputError where one of the two cannot."""
+        kinds = ("low_rank", "anchored")
+        if self.with_init is None or source.parametrisation().name not in kinds:
+            raise InputError(
+                f"method: got '{name}', expected A+B where A takes another's initialisation (dora) and B starts a pair "
+                "of factors (lora, pissa, olora, ...); name one method, or such a pair"
+            )
+        return self.with_init(source)

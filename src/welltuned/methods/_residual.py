@@ -1,4 +1,4 @@
-"""What PiSSA and MiLoRA share: factors from an SVD of W, split evenly, and the anchored state that starts at the base.
+"""What methods that move a part of W share: factors from an SVD, split evenly, and a state that starts at the base.
 
 W = U S V^T, descending. With s the scaling, the chosen r components give A0 = (S_r / s)^(1/2) V_r^T and
 B0 = U_r (S_r / s)^(1/2), so that s B0 A0 is exactly that part of W (methods.md section 2).
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from welltuned.methods._method import State
+from welltuned.methods._draw import dtype_of
+from welltuned.methods._method import Context, State
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def svd(W_OI: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def svd(W_OI: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
     """Return U [O, K], S [K] and V^T [K, I] of the weight, in float32 or better."""
     import torch
 
-    W_OI = W_OI.float() if W_OI.dtype in (torch.bfloat16, torch.float16) else W_OI
-    return torch.linalg.svd(W_OI, full_matrices=False)
+    del context
+    return torch.linalg.svd(W_OI.to(dtype_of(W_OI)), full_matrices=False)
 
 
 def balanced(U_OR: Tensor, S_R: Tensor, Vh_RI: Tensor, scaling: float) -> State:

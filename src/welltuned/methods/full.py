@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from welltuned.methods._method import Method, Parametrisation, State
+from welltuned.methods._method import Frozen, Method, Parametrisation, State
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -28,13 +28,13 @@ def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
     return num_out, num_in
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor) -> Tensor:
-    del scaling_N
+def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+    del scaling_N, frozen
     return y_NSO.baddbmm(x_NSI, state["dW"].to(x_NSI.dtype).mT)
 
 
-def _delta(state: Mapping[str, Tensor], scaling: float) -> Tensor:
-    del scaling
+def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
+    del scaling, W_OI
     return state["dW"]
 
 
@@ -58,4 +58,7 @@ METHOD = Method(
     parametrisation=parametrisation,
     num_trainable=_num_trainable,
     init=init,
+    uses_alpha=False,
+    trains="dW, the size of W",
+    advice="about a tenth of LoRA's (LoRA Without Regret, 2025)",
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from welltuned.methods._draw import uniform, zeros
 from welltuned.methods._low_rank import num_trainable, plain
 from welltuned.methods._method import Method, State
 
@@ -16,14 +17,9 @@ if TYPE_CHECKING:
 
 def init(W_OI: Tensor, analysis: Any, rank: int, scaling: float, generator: Generator) -> State:
     """Return A [R, I], uniform with variance 1/(3 I), and B = 0 [O, R]."""
-    import torch
-
     del analysis, scaling
     num_out, num_in = W_OI.shape
-    dtype = torch.float64 if W_OI.dtype == torch.float64 else torch.float32
-    uniform_RI = torch.rand(rank, num_in, generator=generator, dtype=torch.float64)
-    A_RI = (2 * uniform_RI - 1) / num_in**0.5
-    return {"A": A_RI.to(W_OI.device, dtype), "B": torch.zeros(num_out, rank, dtype=dtype, device=W_OI.device)}
+    return {"A": uniform((rank, num_in), num_in**-0.5, generator, W_OI), "B": zeros((num_out, rank), W_OI)}
 
 
 METHOD = Method(
@@ -36,4 +32,8 @@ METHOD = Method(
     parametrisation=plain,
     num_trainable=num_trainable,
     init=init,
+    trains="A, B",
+    peft="LoraConfig()",
+    advice="about 10 times that of full fine-tuning (LoRA Without Regret, 2025); with alpha = r it falls with the rank "
+    "as r^-1/2 (arXiv 2602.06204)",
 )

@@ -6,6 +6,7 @@ Signum (Bernstein et al. 2018) with decoupled decay. Tests hold them against tho
 that step, P trained numbers of a trial.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -56,6 +57,7 @@ def _step(
     factor_N1, clipped = _clip(group.grad_NP, index, configs)
     decays = any(config.weight_decay for config in configs)
     decayed_NP = _decayed(base, group, index, group.flat_NP[index]) if decays else None
+    rate_NP = _rates(group, configs, _column_maker(group.flat_NP)(rates))
     width = max(1, SLICE_NUMBERS // len(positions))
     for first in range(0, group.flat_NP.shape[1], width):
         cut = (index, slice(first, first + width))
@@ -63,7 +65,9 @@ def _step(
         parts = [buffer[cut] for buffer in buffers]  # views where everyone steps, copies else
         if factor_N1 is not None:
             parts[1].mul_(factor_N1)
-        _update(name, parts, None if decayed_NP is None else decayed_NP[:, cut[1]], configs, rates, counts)
+        decayed_part = None if decayed_NP is None else decayed_NP[:, cut[1]]
+        rate_part = rate_NP if rate_NP.shape[1] == 1 else rate_NP[:, cut[1]]
+        _update(name, parts, decayed_part, rate_part, configs, counts)
         if not everyone:
             for buffer, part in zip(buffers, parts, strict=True):
                 buffer[cut] = part
@@ -75,28 +79,28 @@ def _update(
     name: str,
     parts: list[Tensor],
     decayed_NP: Tensor | None,
+    rate_NP: Tensor,
     configs: list[Config],
-    rates: list[float],
     counts: list[int],
 ) -> None:
     """One step of the named optimizer on the same columns of all buffers; everything in it is elementwise."""
     flat_NP, grad_NP, m_NP, v_NP = parts
     column = _column_maker(flat_NP)
-    rate_N1, decay_N1 = column(rates), column([config.weight_decay for config in configs])
+    decay_N1 = column([config.weight_decay for config in configs])
     if decayed_NP is not None and name != "sgd":
-        flat_NP.sub_(rate_N1 * decay_N1 * decayed_NP)
+        flat_NP.sub_(rate_NP * decay_N1 * decayed_NP)
     if name == "adamw":
-        _adamw(flat_NP, grad_NP, m_NP, v_NP, rate_N1, configs, counts)
+        _adamw(flat_NP, grad_NP, m_NP, v_NP, rate_NP, configs, counts)
     elif name == "sgd":
         if decayed_NP is not None:
             grad_NP.add_(decay_N1 * decayed_NP)
         first = column([count == 1 for count in counts])
         m_NP.mul_(torch.where(first, 0, column([config.momentum for config in configs]))).add_(grad_NP)
-        flat_NP.sub_(rate_N1 * m_NP)
+        flat_NP.sub_(rate_NP * m_NP)
     else:
         momentum_N1 = column([config.momentum for config in configs])
         m_NP.mul_(momentum_N1).add_((1 - momentum_N1) * grad_NP)
-        flat_NP.sub_(rate_N1 * m_NP.sign())
+        flat_NP.sub_(rate_NP * m_NP.sign())
 
 
 def _column_maker(like_NP: Tensor):
@@ -107,6 +111,19 @@ def _column_maker(like_NP: Tensor):
         return torch.tensor(values, dtype=dtype, device=like_NP.device)[:, None]
 
     return column
+
+
+def _rates(group: Group, configs: list[Config], rate_N1: Tensor) -> Tensor:
+    """Return each number's learning rate: the trial's ([N, 1] where that is all), of LoRA+'s B times its ratio."""
+    ratios = [config.loraplus_lr_ratio for config in configs]
+    if all(ratio == 1 for ratio in ratios):
+        return rate_N1
+    rate_NP = rate_N1.repeat(1, group.flat_NP.shape[1])
+    ratio_N1 = torch.tensor(ratios, dtype=rate_N1.dtype, device=rate_N1.device)[:, None]
+    for (_, name), (offset, shape) in group.layout.items():
+        if name in group.parametrisation.fast:
+            rate_NP[:, offset : offset + math.prod(shape)] *= ratio_N1
+    return rate_NP
 
 
 def _clip(grad_NP: Tensor, index: slice | Tensor, configs: list[Config]) -> tuple[Tensor | None, list[bool]]:
@@ -124,7 +141,7 @@ def _adamw(
     grad_NP: Tensor,
     m_NP: Tensor,
     v_NP: Tensor,
-    rate_N1: Tensor,
+    rate_NP: Tensor,
     configs: list[Config],
     counts: list[int],
 ) -> None:
@@ -136,7 +153,7 @@ def _adamw(
     correction1_N1 = column([1 - beta**count for beta, count in zip(beta1s, counts, strict=True)])
     root2_N1 = column([(1 - beta**count) ** 0.5 for beta, count in zip(beta2s, counts, strict=True)])
     denominator_NP = v_NP.sqrt().div_(root2_N1).add_(column([config.epsilon for config in configs]))
-    flat_NP.sub_((rate_N1 / correction1_N1) * (m_NP / denominator_NP))
+    flat_NP.sub_((rate_NP / correction1_N1) * (m_NP / denominator_NP))
 
 
 def effective_beta2(config: Config) -> float:

@@ -66,9 +66,9 @@ def _two_trials(model: PackedModel) -> PackState:
             offset += shape[0] * shape[1]
     dtype = adapter_dtype(base.dtype)
     flat_NP = torch.zeros(2, offset, dtype=dtype, device=base.device)
-    scaling_N = torch.ones(2, dtype=dtype, device=base.device)
+    scalings = {site: torch.ones(2, dtype=dtype, device=base.device) for site in base.sites}
     anchors: dict = {site: {} for site in base.sites}
-    group = Group.fresh(plain(), 0, flat_NP, scaling_N, layout, anchors, ({}, {}))
+    group = Group.fresh(plain(), 0, flat_NP, scalings, layout, anchors, ({}, {}))
     for leaves in group.leaves.values():
         with torch.no_grad():
             leaves["A"].fill_(1 / leaves["A"].shape[-1])

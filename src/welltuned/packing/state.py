@@ -14,9 +14,14 @@ import torch
 from torch import Tensor
 
 from welltuned import plugins, rng
-from welltuned.methods._method import Method, Parametrisation, State
+from welltuned.methods._method import Frozen, Method, Parametrisation, State
 from welltuned.models.base import Base
+from welltuned.packing import continued, samples
+from welltuned.packing.batch import RowTable
 from welltuned.records import Trial
+from welltuned.spec import Spec
+
+ANY_SIZE = 1 << 40  # of a weight, larger than any and divisible: what is cut to it, or to a block of it, stays whole
 
 
 class Part(NamedTuple):
@@ -26,9 +31,9 @@ class Part(NamedTuple):
     tensors: State
     scaling_N: Tensor
 
-    def apply(self, y_NSO: Tensor, x_NSI: Tensor) -> Tensor:
+    def apply(self, y_NSO: Tensor, x_NSI: Tensor, frozen: Frozen) -> Tensor:
         """Return the adapted output of the group's trials, given the base's."""
-        return self.parametrisation.apply(y_NSO, x_NSI, self.tensors, self.scaling_N)
+        return self.parametrisation.apply(y_NSO, x_NSI, self.tensors, self.scaling_N, frozen)
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Group:
     grad_NP: Tensor
     moment1_NP: Tensor
     moment2_NP: Tensor
-    scaling_N: Tensor
+    scalings: dict[str, Tensor]  # site -> the trials' effective multipliers, [N]
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]]  # (site, tensor) -> (offset, one trial's padded shape)
     anchors: dict[str, State]  # site -> anchors, stacked over the trials
     ranks: tuple[dict[str, int], ...]  # for each trial: site -> its own rank
@@ -59,14 +64,14 @@ class Group:
         parametrisation: Parametrisation,
         start: int,
         flat_NP: Tensor,
-        scaling_N: Tensor,
+        scalings: dict[str, Tensor],
         layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]],
         anchors: dict[str, State],
         ranks: tuple[dict[str, int], ...],
     ) -> "Group":
         """Return a group that has not trained yet: its gradients and moments are zero."""
         grad, moment1, moment2 = (torch.zeros_like(flat_NP) for _ in range(3))
-        return Group(parametrisation, start, flat_NP, grad, moment1, moment2, scaling_N, layout, anchors, ranks)
+        return Group(parametrisation, start, flat_NP, grad, moment1, moment2, scalings, layout, anchors, ranks)
 
     def parameters(self) -> list[Tensor]:
         """Return the trained views, in the order of the layout."""
@@ -88,19 +93,20 @@ class Group:
 
     def part(self, site: str) -> Part:
         """Return what the group adds at a site."""
-        return Part(self.parametrisation, self.tensors(site), self.scaling_N)
+        return Part(self.parametrisation, self.tensors(site), self.scalings[site])
 
     def select(self, positions: Sequence[int], start: int) -> "Group":
         """Return a copy with only the trials at these positions within the group, beginning at `start` of the pack."""
         index = torch.tensor(positions, device=self.flat_NP.device)
-        buffers = (self.flat_NP, self.grad_NP, self.moment1_NP, self.moment2_NP, self.scaling_N)
-        flat, grad, moment1, moment2, scaling = (tensor.detach().index_select(0, index) for tensor in buffers)
+        buffers = (self.flat_NP, self.grad_NP, self.moment1_NP, self.moment2_NP)
+        flat, grad, moment1, moment2 = (tensor.detach().index_select(0, index) for tensor in buffers)
+        scalings = {site: scaling_N.index_select(0, index) for site, scaling_N in self.scalings.items()}
         anchors = {
             site: {name: tensor.index_select(0, index) for name, tensor in state.items()}
             for site, state in self.anchors.items()
         }
         ranks = tuple(self.ranks[position] for position in positions)
-        return Group(self.parametrisation, start, flat, grad, moment1, moment2, scaling, self.layout, anchors, ranks)
+        return Group(self.parametrisation, start, flat, grad, moment1, moment2, scalings, self.layout, anchors, ranks)
 
     def trial_state(self, position: int) -> dict[str, State]:
         """Return one trial's tensors by site, the rank padding removed."""
@@ -160,9 +166,9 @@ def grouped(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(trials, key=lambda trial: keys.index(group_key(trial)))
 
 
-def initial(base: Base, trials: Sequence[Trial]) -> PackState:
-    """Return the step-0 state of trials in pack order (`grouped`)."""
-    states = _initial_states(base, trials)
+def initial(base: Base, trials: Sequence[Trial], table: RowTable | None = None) -> PackState:
+    """Return the step-0 state of trials in pack order (`grouped`); some methods start from rows of the table."""
+    states = continued.starts(trials, _initial_states(base, trials, table))
     return assemble(base, trials, states)
 
 
@@ -180,39 +186,52 @@ def assemble(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, Sta
     return PackState(groups)
 
 
-def _initial_states(base: Base, trials: Sequence[Trial]) -> list[dict[str, State]]:
+def _initial_states(base: Base, trials: Sequence[Trial], table: RowTable | None) -> list[dict[str, State]]:
     """Initialise site by site, so that work on a weight (an SVD) is done once for all trials and then dropped."""
     states: list[dict[str, State]] = [{} for _ in trials]
+    methods: list[Method] = [plugins.load("methods", trial.config.method) for trial in trials]
+    rows = [samples.rows_of(trial, method, table) for trial, method in zip(trials, methods, strict=True)]
+    contexts = {mine: samples.contexts(base, table, mine) for mine in dict.fromkeys(rows)}
     for site in base.sites:
         weight_OI = base.weight(site)
         analyses: dict = {}
-        for trial, state in zip(trials, states, strict=True):
-            method: Method = plugins.load("methods", trial.config.method)
-            if method.analyse is not None and method.analyse not in analyses:
-                analyses[method.analyse] = method.analyse(weight_OI)
-            state[site] = _initial_state(weight_OI, method, analyses.get(method.analyse), trial, site)
+        for trial, method, mine, state in zip(trials, methods, rows, states, strict=True):
+            key = (method.analyse, mine)
+            if method.analyse is not None and key not in analyses:
+                analyses[key] = method.analyse(weight_OI, contexts[mine][site])
+            state[site] = _initial_state(weight_OI, method, analyses.get(key), trial, site)
     return states
 
 
 def _initial_state(weight_OI: Tensor, method: Method, analysis: object, trial: Trial, site: str) -> State:
     config = trial.config
-    seed = rng.seed_of(config.study_seed, "init", config.init_seed, site)
-    generator = torch.Generator().manual_seed(seed)
-    state = method.init(weight_OI, analysis, site_rank(trial, weight_OI.shape), config.scaling, generator)
+    path = (config.init_seed,) if method.shared_stream else (config.init_seed, site)
+    generator = torch.Generator().manual_seed(rng.seed_of(config.study_seed, "init", *path))
+    rank, scaling = site_rank(trial, site, weight_OI.shape), site_scaling(trial, site)
+    state = method.init(weight_OI, analysis, rank, scaling, generator)
     dtype = adapter_dtype(weight_OI.dtype)
     return {name: tensor.to(dtype) for name, tensor in state.items()}
 
 
-def site_rank(trial: Trial, shape: Sequence[int]) -> int:
-    """Return the trial's rank on a weight [O, I]: its own, clamped to the full rank where the study allows that."""
-    return min(trial.config.rank, *shape) if trial.config.clamp_rank else trial.config.rank
+def site_rank(trial: Trial, site: str, shape: Sequence[int]) -> int:
+    """Return the trial's rank on a site's weight [O, I]."""
+    num_out, num_in = shape
+    return trial.config.rank_at(site, num_out, num_in)
+
+
+def site_scaling(trial: Trial, site: str) -> float:
+    """Return the trial's effective multiplier at a site."""
+    config = trial.config
+    if not config.rank_pattern and not config.alpha_pattern:
+        return config.scaling
+    return Spec.multiplier(config.alpha_at(site), config.wanted_rank_at(site))
 
 
 def num_trainable(base: Base, trial: Trial) -> int:
     """Count the numbers that a trial trains over all sites."""
     method: Method = plugins.load("methods", trial.config.method)
-    shapes = [base.shape(site) for site in base.sites]
-    return sum(method.num_trainable(*shape, site_rank(trial, shape)) for shape in shapes)
+    shapes = {site: base.shape(site) for site in base.sites}
+    return sum(method.num_trainable(*shape, site_rank(trial, site, shape)) for site, shape in shapes.items())
 
 
 def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
@@ -224,7 +243,7 @@ def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State
     method: Method = plugins.load("methods", trials[0].config.method)
     parametrisation = method.parametrisation()
     shapes = {site: base.shape(site) for site in base.sites}
-    ranks = tuple({site: site_rank(trial, shapes[site]) for site in base.sites} for trial in trials)
+    ranks = tuple({site: site_rank(trial, site, shapes[site]) for site in base.sites} for trial in trials)
     padded = {site: max(rank[site] for rank in ranks) for site in base.sites}
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
     offset = 0
@@ -245,8 +264,11 @@ def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State
                 flat_NP[:, first : first + stacked[0].numel()] = stacked.flatten(1)
             else:
                 anchors[site][name] = stacked
-    scaling_N = torch.tensor([trial.config.scaling for trial in trials], dtype=dtype, device=device)
-    return Group.fresh(parametrisation, start, flat_NP, scaling_N, layout, anchors, ranks)
+    scalings = {
+        site: torch.tensor([site_scaling(trial, site) for trial in trials], dtype=dtype, device=device)
+        for site in base.sites
+    }
+    return Group.fresh(parametrisation, start, flat_NP, scalings, layout, anchors, ranks)
 
 
 def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -259,6 +281,6 @@ def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _unpadded(tensor: Tensor, name: str, rank: int, parametrisation: Parametrisation) -> Tensor:
-    """Return the part of a padded tensor that belongs to `rank`: exact dimensions that do not depend on it are kept."""
-    own = parametrisation.shape(name, -1, -2, -3)
-    return tensor[tuple(slice(rank) if size == -3 else slice(None) for size in own)].contiguous()
+    """Return the part of a padded tensor that belongs to `rank`; dimensions that do not depend on it are kept whole."""
+    own = parametrisation.shape(name, ANY_SIZE, ANY_SIZE, rank)
+    return tensor[tuple(slice(size) for size in own)].contiguous()

@@ -30,8 +30,9 @@ def _known(kind: str) -> Callable[[str], str]:
     """Refuse an unknown plug-in; one from outside, "module:NAME", is loaded when the study is planned."""
 
     def check(name: str) -> str:
-        if ":" not in name and name not in plugins.names(kind):
-            raise ValueError(suggestion(name, plugins.names(kind)))
+        for part in name.split("+") if kind == "methods" else [name]:  # "dora+pissa": both must be known
+            if ":" not in part and part not in plugins.names(kind):
+                raise ValueError(suggestion(part, plugins.names(kind)))
         return name
 
     return check
@@ -59,6 +60,32 @@ def _paths(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
+def _pattern(canonical: Callable[[str], object]) -> Callable[[Any], Any]:
+    """Return a reader of "module=value" entries, whose order matters: the first that names a module holds."""
+
+    def read(value: Any) -> Any:
+        entries = (value,) if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple):
+            return value
+        return tuple(_entry(entry, canonical) for entry in cast("Sequence[Any]", entries))
+
+    return read
+
+
+def _entry(entry: Any, canonical: Callable[[str], object]) -> str:
+    name, equals, value = str(entry).replace(" ", "").partition("=")
+    if not name or not equals:
+        raise ValueError("not an entry module=value")
+    return f"{name}={canonical(value)}"
+
+
+def _rank(text: str) -> int:
+    rank = int(text)
+    if rank < 1:
+        raise ValueError("not a rank")
+    return rank
+
+
 NONE = BeforeValidator(_none_word)
 Text = Annotated[str, Field(min_length=1), Expected("a text in quotes", "text")]
 Flag = Annotated[bool, Expected("true or false", True)]
@@ -77,6 +104,12 @@ Modules = Annotated[
     tuple[str, ...], BeforeValidator(_names), Field(min_length=1), Expected("a list of module names", ["all-linear"])
 ]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_paths), Expected("a file name or a list of them", "train.jsonl")]
+RankPattern = Annotated[
+    tuple[str, ...], BeforeValidator(_pattern(_rank)), Expected('a list like ["q_proj=4"]', ["q_proj=4"])
+]
+AlphaPattern = Annotated[
+    tuple[str, ...], BeforeValidator(_pattern(_alpha.canonical)), Expected('a list like ["q_proj=2r"]', ["q_proj=2r"])
+]
 MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the name of a method", "lora")]
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
@@ -143,13 +176,23 @@ class Train(Section):
     alpha: Alpha = Field(
         default="r", description='lora_alpha: "r", "2r", a number, or "16/sqrt(r)"; multiplies B A x by alpha/r'
     )
+    rank_pattern: RankPattern = Field(
+        default=(), description='ranks of single modules, "q_proj=4"; the first entry that names a module holds'
+    )
+    alpha_pattern: AlphaPattern = Field(default=(), description='alpha policies of single modules, "q_proj=2r"')
     clamp_rank: Flag = Field(
         default=False, description="above a site's full rank, use the full rank instead of refusing"
     )
     dropout: BelowOne = Field(default=0.0, description="dropout on the adapter's input")
+    start_from: MaybeText = Field(
+        default=None, description="folder of a LoRA adapter to go on from; none: the method's own start"
+    )
     optimizer: Optimizer = Field(default="adamw", description="update rule")
     learning_rate: Annotated[Positive | None, Expected("a finite number > 0", 1e-3)] = Field(
         default=None, description="peak learning rate"
+    )
+    loraplus_lr_ratio: Positive = Field(
+        default=1.0, description="LoRA+: learning rate of B, as a multiple of A's; 1 is plain LoRA"
     )
     batch_size: Count = Field(
         default=16, description="effective batch size in rows; never changed by the memory available"

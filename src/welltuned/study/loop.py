@@ -188,6 +188,8 @@ def _check_same_inputs(store: Store, plan: Plan) -> None:
         now[f"base {config.base}"] = config.base_hash
         now[f"data of task {config.task}"] = config.data_hash
         now[f"version of task {config.task}"] = str(config.task_version)
+        if config.start_from is not None:
+            now[f"adapter {config.start_from}"] = config.start_hash
         now[f"version of method {config.method}"] = f"{config.method_version} {config.method_source}".strip()
     then: dict[str, str] = json.loads(store.settle("inputs", json.dumps(now, sort_keys=True)))
     changed = [

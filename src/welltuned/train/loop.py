@@ -46,7 +46,7 @@ class PackRun:
         self.num_micro_steps = max(len(runner.turns) for runner in self.runners)
         self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
         self.live = list(self.runners)  # in the order of the state's positions
-        self.state: PackState = initial(model.base, trials)
+        self.state: PackState = initial(model.base, trials, train)
         self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included

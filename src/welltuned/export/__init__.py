@@ -1,0 +1,205 @@
+"""Hand an adapter over: as a PEFT folder that any PEFT-aware server loads, or merged into the base; with a model card.
+
+A PEFT folder also has `welltuned.safetensors`, which PEFT ignores: the trial's own tensors, anchors included, from
+which a study can go on exactly (`start_from`). Shape letters: I in, O out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from welltuned import fingerprint, plugins
+from welltuned.adapter_folder import OWN
+from welltuned.errors import InputError, problem
+from welltuned.export import _card, _peft, _place
+from welltuned.export._agreement import Agreement, Witness
+from welltuned.methods._method import Parametrisation, State
+from welltuned.models import base as bases
+from welltuned.models.base import Base
+from welltuned.packing.state import site_scaling
+from welltuned.records import Config, Result, Trial
+from welltuned.store import blobs
+from welltuned.study import Study
+from welltuned.train.checkpoint import load_adapter as read_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Agreement", "Exported", "agreement_text", "export", "load", "merge"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and where; `agreement` is of a merged model with what it was merged from."""
+
+    trial_id: str
+    folder: Path
+    form: str  # "peft" | "merged"
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A trial of a study with its adapter."""
+
+    result: Result
+    results: tuple[Result, ...]
+    trial: Trial
+    states: dict[str, State]
+    blob: Path
+
+
+def export(
+    study: Path | str, trial_id: str, destination: Path | str, merged: bool = False, force: bool = False
+) -> Exported:
+    """Write a trial's adapter to `destination`, as a PEFT folder or merged into the base model, with a model card.
+
+    `force` replaces an earlier export that is there.
+    """
+    destination = _place.checked(Path(destination), force)
+    found = _adapter(Path(study), trial_id)
+    config = found.trial.config
+    if not merged:
+        _check_class(config)
+    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    form = "merged" if merged else "peft"
+    agreement = _merged(base, found) if merged else None
+    notes = _notes(found, agreement)
+    card = _card.text(found.result, found.results, Study(study).declaration(), form, notes)
+
+    def write(folder: Path) -> None:
+        if merged:
+            base.model.save_pretrained(folder)
+        else:
+            _write_peft(base, found.trial, found.states, folder)
+            shutil.copyfile(found.blob, folder / OWN)
+        base.tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    return Exported(found.result.trial_id, _place.written(destination, write), form, agreement)
+
+
+def load(study: Path | str, trial_id: str, destination: Path | str | None = None):
+    """Return the base with a trial's adapter, ready to use: a `PeftModel`, or a merged model where PEFT has no class.
+
+    With `destination` the PEFT folder is kept there.
+    """
+    from peft import PeftModel
+
+    found = _adapter(Path(study), trial_id)
+    config = found.trial.config
+    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    if _parametrisation(config).name not in _peft.WRITERS:
+        return merge(base, found.trial, found.states)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary) / "adapter" if destination is None else Path(destination)
+        place.mkdir(parents=True, exist_ok=True)
+        _write_peft(base, found.trial, found.states, place)
+        return PeftModel.from_pretrained(base.model, place)
+
+
+def merge(base: Base, trial: Trial, states: dict[str, State]) -> PreTrainedModel:
+    """Add the adapter's change of each weight to the base, in place, and return the model."""
+    parametrisation = _parametrisation(trial.config)
+    with torch.no_grad():
+        for site, state in states.items():
+            weight_OI = base.weight(site)
+            delta_OI = parametrisation.delta(state, site_scaling(trial, site), weight_OI)
+            weight_OI.copy_((weight_OI.to(delta_OI.dtype) + delta_OI).to(weight_OI.dtype))
+    return base.model
+
+
+def _merged(base: Base, found: _Found) -> Agreement:
+    """Merge, and say how the merged model agrees with base and adapter."""
+    witness = Witness(base, found.trial, found.states)
+    merge(base, found.trial, found.states)
+    return witness.compare(base)
+
+
+def _notes(found: _Found, agreement: Agreement | None) -> list[str]:
+    if agreement is None:
+        own = f"`{OWN}` has the trial's own tensors; PEFT ignores it, and a study goes on from it with `start_from`."
+        anchored = "Its rank is twice the trial's: the second half is the method's start, subtracted."
+        is_anchored = "anchored" in _parametrisation(found.trial.config).name
+        return [own, anchored] if is_anchored else [own]
+    return [agreement_text(agreement)]
+
+
+def agreement_text(agreement: Agreement) -> str:
+    """Say in one line how a merged model agrees with base and adapter."""
+    if agreement.share is None:
+        return f"Not compared with base and adapter: {agreement.reason}."
+    return (
+        f"Compared with base and adapter on {agreement.num_rows} validation rows, the merged model finds the same "
+        f"token most likely at {100 * agreement.share:.2f} % of {agreement.num_tokens:,} positions; logits differ by "
+        f"at most {agreement.largest:.1e}."
+    )
+
+
+def _parametrisation(config: Config) -> Parametrisation:
+    return plugins.load("methods", config.method).parametrisation()
+
+
+def _check_class(config: Config) -> None:
+    """Raise InputError where PEFT has no class for what the trial trained."""
+    if _parametrisation(config).name not in _peft.WRITERS:
+        raise InputError(
+            f"export: got method '{config.method}', for which PEFT has no adapter class, expected one that leaves as "
+            f"{', '.join(sorted(_peft.WRITERS))}; use --merged"
+        )
+
+
+def _write_peft(base: Base, trial: Trial, states: dict[str, State], folder: Path) -> None:
+    config = trial.config
+    scalings = {site: site_scaling(trial, site) for site in states}
+    _peft.write(base, _parametrisation(config).name, states, scalings, _base_name(config), config.revision, folder)
+
+
+def _adapter(folder: Path, trial_id: str) -> _Found:
+    results = Study(folder).results()
+    result = _chosen(results, trial_id)
+    if result.adapter is None:
+        raise InputError(
+            f"trial {result.trial_id}: got status {result.status} ({result.reason}), expected a finished one, "
+            "which has an adapter; choose another (`welltuned show` lists them)"
+        )
+    blob = blobs.path(folder / "blobs", result.adapter)
+    trial, states = read_adapter(blob)
+    _check_base(trial.config)
+    return _Found(result, results, trial, states, blob)
+
+
+def _check_base(config: Config) -> None:
+    """Raise InputError where the base's files are not those that the adapter was trained on."""
+    found = fingerprint.base_hash(config.base, config.revision)
+    if found != config.base_hash:
+        expected = f"{config.base_hash[:12]}, the hash of what the adapter was trained on"
+        raise InputError(problem(f"base '{config.base}'", found[:12], expected, "restore the base's files"))
+
+
+def _chosen(results: tuple[Result, ...], trial_id: str) -> Result:
+    """Return the trial whose id starts with `trial_id`."""
+    found = {result.trial_id: result for result in results if result.trial_id.startswith(trial_id)}
+    if len(found) != 1 or not trial_id:
+        count = "no trial" if not found else f"{len(found)} trials"
+        raise InputError(
+            problem(
+                "trial",
+                trial_id,
+                f"the id of one ended trial, but {count} of {len(results)} match",
+                "see `welltuned show`",
+            )
+        )
+    return next(iter(found.values()))
+
+
+def _base_name(config: Config) -> str:
+    """Return what PEFT can load the base by: the hub name, or the folder where the files are."""
+    files = fingerprint.resolve_base(config.base, config.revision)
+    return config.base if files.kind == "hub" else str(files.folder)

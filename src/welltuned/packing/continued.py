@@ -1,0 +1,39 @@
+"""The start of a trial that goes on from an adapter folder: the folder's tensors instead of the method's own.
+
+`plan` has checked that sites, ranks and multiplier fit (adapter_folder.py). Adam's moments begin at zero, as they do in
+every trial. Shape letters: I in, O out, R rank.
+"""
+
+from collections.abc import Sequence
+
+from safetensors.torch import load_file
+
+from welltuned import adapter_folder
+from welltuned.errors import InputError, problem
+from welltuned.methods._method import State
+from welltuned.records import Config, Trial
+
+
+def starts(trials: Sequence[Trial], states: Sequence[dict[str, State]]) -> list[dict[str, State]]:
+    """Return the trials' states at step 0, of those that go on from a folder what it holds."""
+    return [
+        state if trial.config.start_from is None else _from_folder(trial.config, state)
+        for trial, state in zip(trials, states, strict=True)
+    ]
+
+
+def _from_folder(config: Config, states: dict[str, State]) -> dict[str, State]:
+    """Return the folder's A [R, I] and B [O, R], or an exported trial's tensors, in the dtype of the method's own."""
+    folder = str(config.start_from)
+    if adapter_folder.content_hash(folder) != config.start_hash:
+        expected = f"the adapter whose hash is {config.start_hash[:12]}"
+        raise InputError(problem("train.start_from", folder, expected, "put back the files that the study began with"))
+    adapter = adapter_folder.read(folder)
+    name = adapter_folder.WEIGHTS if adapter.own is None else adapter_folder.OWN
+    tensors = load_file(adapter.path / name)
+    by_peft = f"{adapter_folder.PREFIX}{{site}}.lora_{{name}}.weight"
+    key = by_peft if adapter.own is None else "{site}:{name}"
+    return {
+        site: {name: tensors[key.format(site=site, name=name)].to(tensor) for name, tensor in state.items()}
+        for site, state in states.items()
+    }

@@ -1,0 +1,200 @@
+"""Trials that go on from an adapter folder start with its function, and what does not fit is said before training."""
+
+import copy
+import json
+import shutil
+
+import peft
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+import tiny
+from small_study import edited, forge_hashes, plan_of
+from welltuned import adapter_folder, plugins
+from welltuned.errors import InputError
+from welltuned.packing.state import initial
+from welltuned.records import Config, Site
+from welltuned.spec import Spec
+from welltuned.train import checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+IDS = torch.arange(2, 14).view(2, 6)
+
+
+def peft_folder(model, folder, **changes):
+    """Let PEFT write an adapter whose B is not zero; return its logits."""
+    settings = {"r": 3, "lora_alpha": 6, "target_modules": "all-linear", "init_lora_weights": False} | changes
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(**settings))
+    adapted.save_pretrained(folder)
+    with torch.no_grad():
+        return adapted.eval()(input_ids=IDS).logits
+
+
+def continued(folder, **changes):
+    """A trial that goes on from the folder, as the plan makes it."""
+    settings = {"rank": 3, "scaling": 2.0, "dtype": "float32", "start_hash": adapter_folder.content_hash(str(folder))}
+    return tiny.trial(start_from=str(folder), **(settings | changes))
+
+
+def logits_at_step_0(model, trial):
+    packed = tiny.packed(copy.deepcopy(model))
+    with torch.no_grad(), packed.bound(initial(packed.base, [trial])):
+        logits = packed.base.model(input_ids=IDS).logits
+    packed.close()
+    return logits
+
+
+def sites_of(model):
+    base = tiny.base(copy.deepcopy(model))
+    return tuple(Site(name, *base.shape(name)) for name in base.sites)
+
+
+def misfits(folder, sites, **changes):
+    config = continued(folder).config.replace(**changes)
+    name = plugins.load("methods", config.method).parametrisation().name
+    scalings = {site.name: config.scaling for site in sites}
+    return list(adapter_folder.misfits(adapter_folder.read(str(folder)), config, name, sites, scalings))
+
+
+def test_a_peft_adapter_is_the_function_at_step_0(tmp_path):
+    """Also under rsLoRA's multiplier, and with another trial, from the method's own start, beside it."""
+    model = tiny.llama(torch.float32)
+    expected = peft_folder(model, tmp_path)
+    own = logits_at_step_0(model, continued(tmp_path))
+    assert (own - expected).abs().max() < 1e-5
+    with torch.no_grad():
+        assert (own - model(input_ids=IDS).logits).abs().max() > 1e-2
+    packed = tiny.packed(model)
+    state = initial(packed.base, [tiny.trial(rank=3, dtype="float32"), continued(tmp_path)])
+    assert all((tensors["B"] == 0).all() for tensors in state.trial_state(0).values())
+    assert all((tensors["B"] != 0).any() for tensors in state.trial_state(1).values())
+
+
+def test_packed_with_a_neighbour_it_trains_as_alone(tmp_path):
+    model = tiny.llama(torch.float32)
+    peft_folder(model, tmp_path / "adapter")
+    trials = [continued(tmp_path / "adapter", learning_rate=1e-3), tiny.trial(rank=3, dtype="float32")]
+    losses = {}
+    for name in ("together", "alone"):
+        packed = tiny.packed(copy.deepcopy(model))
+        ended = tiny.outcomes(tiny.run_pack(packed, trials[: 2 if name == "together" else 1], 4, tmp_path / name))
+        losses[name] = ended[trials[0].id].train_losses
+    assert losses["together"] == pytest.approx(losses["alone"], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa"])
+def test_an_exported_trial_starts_with_its_own_tensors(method, tmp_path):
+    """`welltuned.safetensors` is the trial's blob: factors and anchors, which A and B alone do not say."""
+    model = tiny.llama(torch.float32)
+    trial = tiny.trial(method=method, rank=3, scaling=2.0, dtype="float32")
+    states = initial(tiny.base(copy.deepcopy(model)), [trial]).trial_state(0)
+    for state in states.values():
+        for name in plugins.load("methods", method).parametrisation().trained:
+            state[name] += 0.1
+    peft_folder(model, tmp_path)
+    blob = checkpoint.save_adapter(str(tmp_path / "blobs"), trial, states)
+    shutil.copy(checkpoint.blobs.path(tmp_path / "blobs", blob), tmp_path / adapter_folder.OWN)
+    again = continued(tmp_path, method=method)
+    assert misfits(tmp_path, sites_of(model), method=method) == []
+    found = initial(tiny.base(copy.deepcopy(model)), [again]).trial_state(0)
+    for site, state in states.items():
+        assert all(torch.equal(found[site][name], state[name]) for name in state)
+    assert "train.rank: got 4, expected 3, the exported trial's" in misfits(tmp_path, (), rank=4, method=method)[0]
+    assert "train.alpha: got 'r', expected the exported" in misfits(tmp_path, (), scaling=1.0, method=method)[0]
+
+
+def test_what_does_not_fit_is_said_with_what_to_do(tmp_path):
+    model = tiny.llama(torch.float32)
+    peft_folder(model, tmp_path)
+    settings = json.loads((tmp_path / adapter_folder.SETTINGS).read_text())
+    settings["base_model_name_or_path"] = "elsewhere/Tiny"
+    (tmp_path / adapter_folder.SETTINGS).write_text(json.dumps(settings))
+    sites = sites_of(model)
+    assert misfits(tmp_path, sites) == []
+    for changes, line in [
+        ({"rank": 4}, "train.rank: got 4, expected 3, the adapter's at model.layers.0.self_attn.q_proj; set rank = 3"),
+        (
+            {"scaling": 1.0},
+            "train.alpha: got 'r', expected one whose multiplier is the adapter's 2 at .*; set alpha = 6",
+        ),
+        ({"method": "pissa"}, "train.method: got 'pissa', expected one that trains A and B and nothing else"),
+        ({"base": "other"}, "model.base: got 'other', expected 'elsewhere/Tiny', which .* was trained on"),
+    ]:
+        (found,) = misfits(tmp_path, sites, **changes)
+        with pytest.raises(AssertionError, match=line):
+            raise AssertionError(found)
+    (found,) = misfits(tmp_path, sites[:3])
+    assert "target_modules: got 3 sites (0 of them not in" in found and 'set target_modules = ["down_proj"' in found
+    wider = (Site(sites[0].name, sites[0].num_out, sites[0].num_in + 1), *sites[1:])
+    (found,) = misfits(tmp_path, wider)
+    assert "model.base: got model.layers.0.self_attn.q_proj with W of 16 x 17, expected 16 x 16" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"peft_type": "VERA"}, "peft_type: got 'VERA', expected 'LORA'"),
+        ({"use_dora": True}, "use_dora: got True, expected False"),
+        ({"bias": "all"}, "bias: got 'all', expected 'none'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "an adapter of the unchanged base; convert it first"),
+    ],
+)
+def test_a_folder_that_says_more_than_a_and_b_is_refused(changes, line, tmp_path):
+    peft_folder(tiny.llama(torch.float32), tmp_path)
+    settings = json.loads((tmp_path / adapter_folder.SETTINGS).read_text()) | changes
+    (tmp_path / adapter_folder.SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=line):
+        adapter_folder.read(str(tmp_path))
+
+
+def test_a_folder_with_other_tensors_or_without_files_is_refused(tmp_path):
+    peft_folder(tiny.llama(torch.float32), tmp_path)
+    weights = load_file(tmp_path / adapter_folder.WEIGHTS)
+    save_file(weights | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, tmp_path / adapter_folder.WEIGHTS)
+    with pytest.raises(InputError, match=r"1 tensors beside lora_A and lora_B \(base_model.model.lm_head.weight\)"):
+        adapter_folder.read(str(tmp_path))
+    (tmp_path / adapter_folder.WEIGHTS).write_bytes(b"no")
+    with pytest.raises(InputError, match=r"which cannot be read .*; save it again"):
+        adapter_folder.read(str(tmp_path))
+    with pytest.raises(InputError, match=r"adapter_config.json and adapter_model.safetensors is not there"):
+        adapter_folder.read(str(tmp_path / "nowhere"))
+
+
+def test_patterns_and_rslora_give_the_multiplier_that_peft_uses(tmp_path):
+    changes = {"use_rslora": True, "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"0.self_attn.q_proj": 5}}
+    model = tiny.llama(torch.float32)
+    peft_folder(model, tmp_path, **changes)
+    loaded = PeftModel.from_pretrained(copy.deepcopy(model), tmp_path)
+    found = adapter_folder.read(str(tmp_path)).scalings
+    linears = {name: module for name, module in loaded.named_modules() if isinstance(module, peft.tuners.lora.Linear)}
+    theirs = {name: module.scaling["default"] for name, module in linears.items()}
+    assert {f"{adapter_folder.PREFIX}{site}": scaling for site, scaling in found.items()} == pytest.approx(theirs)
+
+
+def test_the_adapter_s_bytes_are_part_of_the_trial_s_id(tmp_path, monkeypatch):
+    """And a trial that starts as its method does has the id that it had before there was such a setting."""
+    forge_hashes(monkeypatch)
+    peft_folder(tiny.llama(torch.float32), tmp_path)
+    spec = Spec.model_validate(edited(train={"start_from": str(tmp_path), "learning_rate": 1e-3}))
+    from welltuned import plan
+
+    first = plan.expand(spec)[0]
+    (tmp_path / adapter_folder.SETTINGS).write_text((tmp_path / adapter_folder.SETTINGS).read_text() + " ")
+    second = plan.expand(spec)[0]
+    assert first.start_hash and first.id() != second.id()
+    assert Config.parse(first.text()) == first
+    assert "start" not in tiny.config().text()
+    with pytest.raises(InputError, match=r"train.method: got 'pissa'"):
+        plan_of(spec)
+
+
+def test_an_adapter_that_changed_after_planning_is_not_trained_from(tmp_path):
+    model = tiny.llama(torch.float32)
+    peft_folder(model, tmp_path)
+    trial = continued(tmp_path)
+    (tmp_path / adapter_folder.SETTINGS).write_text((tmp_path / adapter_folder.SETTINGS).read_text() + " ")
+    with pytest.raises(InputError, match="put back the files that the study began with"):
+        initial(tiny.base(model), [trial])

@@ -1,0 +1,87 @@
+"""The doctor on a user's model: every method keeps its promises there, and one that does not is found out."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import tiny
+from welltuned import plugins
+from welltuned.evaluate.conformance import check_method
+from welltuned.methods._method import Method
+
+NAMES = [
+    "step 0 is the base",
+    "packed equals alone",
+    "every trained tensor moves within 2 steps",
+    "merged equals applied",
+    "the base's bits are unchanged",
+]
+
+
+@pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", plugins.names("methods"))
+def test_every_method_keeps_its_promises(method, dtype, make):
+    model = tiny.packed(make(dtype))
+    checks = check_method(model, tiny.config(dtype=str(dtype).removeprefix("torch.")), method)
+    assert [check.name for check in checks] == NAMES
+    assert all(check.ok for check in checks), checks
+
+
+def broken(monkeypatch, **changes):
+    """Let "lora" be a method that does something wrong."""
+    method: Method = plugins.load("methods", "lora")
+    monkeypatch.setattr("welltuned.methods.lora.METHOD", dataclasses.replace(method, **changes))
+
+
+def wrong(model) -> list[str]:
+    checks = check_method(model, tiny.config(dtype="float32"), "lora")
+    return [check.name for check in checks if not check.ok]
+
+
+def test_a_start_that_is_not_the_base_is_found(monkeypatch):
+    init = plugins.load("methods", "lora").init
+
+    def moved(*given):
+        state = init(*given)
+        return {**state, "B": state["B"] + 0.1}
+
+    broken(monkeypatch, init=moved)
+    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[:1]
+
+
+def test_trials_that_are_mixed_are_found(monkeypatch):
+    """Each takes a part of its neighbour's B, which is zero at step 0 and its own when it is alone."""
+    plain = plugins.load("methods", "lora").parametrisation()
+
+    def apply(y_NSO, x_NSI, state, scaling_N, frozen):
+        mixed = {**state, "B": 0.9 * state["B"] + 0.1 * state["B"].mean(0, keepdim=True)}
+        return plain.apply(y_NSO, x_NSI, mixed, scaling_N, frozen)
+
+    broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
+    assert NAMES[1] in wrong(tiny.packed(tiny.llama(torch.float32)))
+
+
+def test_a_tensor_that_never_moves_is_found(monkeypatch):
+    init = plugins.load("methods", "lora").init
+    broken(monkeypatch, init=lambda *given: {name: 0 * tensor for name, tensor in init(*given).items()})
+    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[2:3]
+
+
+def test_a_merge_that_differs_and_a_base_that_is_written_are_found(monkeypatch):
+    method: Method = plugins.load("methods", "lora")
+    plain = method.parametrisation()
+
+    def delta(state, scaling, weight_OI):
+        return 2 * plain.delta(state, scaling, weight_OI)
+
+    broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, delta=delta))
+    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[3:4]
+
+    def apply(y_NSO, x_NSI, state, scaling_N, frozen):
+        frozen.weight_OI.data.add_(1e-7)
+        return plain.apply(y_NSO, x_NSI, state, scaling_N, frozen)
+
+    broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
+    assert NAMES[4] in wrong(tiny.packed(tiny.llama(torch.float32)))
