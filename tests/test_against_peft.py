@@ -6,13 +6,20 @@ import peft
 import pytest
 import torch
 import transformers
+from peft.optimizers import create_loraplus_optimizer
+from peft.tuners.lora import LoraGAConfig, preprocess_loraga
 
 import tiny
-from welltuned import rng
+from welltuned.packing.batch import RowTable
+from welltuned.packing.state import initial
 from welltuned.train.cursor import batches
 
 # PEFT 0.21 reads a name that transformers 5.23 has renamed
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing when gradients are computed:UserWarning"),
+    pytest.mark.filterwarnings("ignore:lora with eva initialization used with low_cpu_mem_usage:UserWarning"),
+]
 
 NUM_STEPS, BATCH_SIZE, RANK = 30, 4, 4
 
@@ -35,17 +42,18 @@ class OrderedTrainer(transformers.Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
-def ordered_examples(config):
-    """The rows as Trainer wants them, in welltuned's order, labels on the completion only."""
+def ordered_row(row):
+    """A row as Trainer wants it, labels on the completion only."""
     rows = tiny.rows()
-    examples = []
-    for batch in batches(config, len(rows.token_ids)):
-        for row in batch:
-            ids = torch.tensor(rows.token_ids[row], dtype=torch.long)
-            labels = ids.clone()
-            labels[: rows.prompt_lengths[row]] = -100
-            examples.append({"input_ids": ids, "labels": labels})
-    return examples
+    ids = torch.tensor(rows.token_ids[row], dtype=torch.long)
+    labels = ids.clone()
+    labels[: rows.prompt_lengths[row]] = -100
+    return {"input_ids": ids, "labels": labels}
+
+
+def ordered_examples(config):
+    """The rows in welltuned's order."""
+    return [ordered_row(row) for batch in batches(config, len(tiny.rows().token_ids)) for row in batch]
 
 
 def collate(examples):
@@ -57,21 +65,111 @@ def collate(examples):
     return {"input_ids": ids, "labels": labels, "attention_mask": mask}
 
 
-def trainer_losses(model, config, init, folder):
+def our_start(model, trial):
+    """welltuned's tensors at step 0, by site."""
+    packed = tiny.packed(copy.deepcopy(model))
+    return initial(packed.base, [trial], RowTable(tiny.rows(), 0, packed.base.device)).trial_state(0)
+
+
+def layer(adapted, site):
+    """PEFT's module at a site."""
+    return adapted.base_model.model.get_submodule(site)
+
+
+def factors(adapted, site):
+    """PEFT's A and B at a site."""
+    module = layer(adapted, site)
+    return module.lora_A["default"].weight.data, module.lora_B["default"].weight.data
+
+
+def same_values(adapted, start):
+    """Deterministic starts: B A, and each row of A up to its sign, are the same numbers."""
+    for site, ours in start.items():
+        A, B = factors(adapted, site)
+        torch.testing.assert_close(B @ A, ours["B0"] @ ours["A0"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(A.abs(), ours["A0"].abs(), rtol=1e-3, atol=1e-4)
+
+
+def same_distribution(theirs, ours):
+    """Random starts: the same bounds and standard deviation, over all sites; then theirs are given our numbers."""
+    one, other = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (theirs, ours))
+    assert float(one.std()) == pytest.approx(float(other.std()), rel=0.1)
+    assert float(one.abs().max()) == pytest.approx(float(other.abs().max()), rel=0.1)
+    for target, source in zip(theirs, ours, strict=True):
+        target.copy_(source)
+
+
+def same_lora(adapted, start):
+    """A uniform, B zero; DoRA's magnitudes are the norms of W's rows."""
+    same_distribution([factors(adapted, site)[0] for site in start], [ours["A"] for ours in start.values()])
+    for site, ours in start.items():
+        assert not factors(adapted, site)[1].any()
+        if "m" in ours:
+            torch.testing.assert_close(layer(adapted, site).lora_magnitude_vector["default"].weight.data, ours["m"])
+
+
+def same_eva(adapted, start):
+    """PEFT's directions, from the same rows in one batch, are ours up to their signs; then theirs are given ours."""
+    rows = [ordered_row(row) for row in range(len(tiny.rows().token_ids))]
+    with torch.enable_grad():  # PEFT makes the factors anew, to be trained
+        peft.initialize_lora_eva_weights(adapted, [collate(rows)], show_progress_bar=False)
+    for site, ours in start.items():
+        A, B = factors(adapted, site)
+        assert ((A * ours["A"]).sum(1).abs() > 0.999).all()  # cosines; PEFT's SVD is a randomized one
+        assert not B.any()
+        A.copy_(ours["A"])
+
+
+def same_vera(adapted, start):
+    """The shared factors have the sizes of the largest site; vectors d = 0.1 and b = 0."""
+    model = adapted.base_model
+    A = max((ours["A"] for ours in start.values()), key=lambda tensor: tensor.shape[1])
+    B = max((ours["B"] for ours in start.values()), key=lambda tensor: tensor.shape[0])
+    assert model.vera_A["default"].shape == A.shape and model.vera_B["default"].shape == B.shape
+    bounds = (6 / A.shape[1]) ** 0.5, (6 / RANK) ** 0.5
+    for theirs, ours, bound in zip((model.vera_A["default"], model.vera_B["default"]), (A, B), bounds, strict=True):
+        assert 0.9 * bound < theirs.abs().max() <= bound and 0.9 * bound < ours.abs().max() <= bound
+        theirs.copy_(ours)
+    for site, ours in start.items():
+        torch.testing.assert_close(layer(adapted, site).vera_lambda_d["default"].data, ours["d"])
+        assert not layer(adapted, site).vera_lambda_b["default"].any()
+
+
+def same_gralora(adapted, start):
+    """PEFT's A holds, for input block n, the columns of all output blocks side by side."""
+    theirs = [layer(adapted, site).gralora_A["default"].data for site in start]
+    same_distribution(theirs, [ours["A"].flatten(1, 2).mT for ours in start.values()])
+    assert not any(layer(adapted, site).gralora_B["default"].any() for site in start)
+
+
+def lora(**settings):
+    """PEFT's settings for a low-rank method with multiplier 1."""
+    return peft.LoraConfig(**{"r": RANK, "lora_alpha": RANK, "target_modules": "all-linear"} | settings)
+
+
+# welltuned's method and settings, PEFT's settings, and the comparison of the starts
+CASES = {
+    "lora": ("lora", {}, lora(), same_lora),
+    "lora+": ("lora", {"loraplus_lr_ratio": 4.0, "weight_decay": 0.0}, lora(), same_lora),
+    "rslora": ("lora", {"alpha": "3/sqrt(r)", "scaling": 1.5}, lora(lora_alpha=3, use_rslora=True), same_lora),
+    "pissa": ("pissa", {"weight_decay": 0.0}, lora(init_lora_weights="pissa"), same_values),
+    "olora": ("olora", {"weight_decay": 0.0}, lora(init_lora_weights="olora"), same_values),
+    "eva": ("eva", {}, lora(init_lora_weights="eva", eva_config=peft.EvaConfig(rho=1.0)), same_eva),
+    "dora": ("dora", {"scaling": 2.0}, lora(lora_alpha=2 * RANK, use_dora=True), same_lora),
+    "dora+pissa": (
+        *("dora+pissa", {"weight_decay": 0.0}, lora(init_lora_weights="pissa", use_dora=True)),
+        same_values,
+    ),
+    "vera": ("vera", {"max_grad_norm": 0.01}, peft.VeraConfig(r=RANK, target_modules="all-linear"), same_vera),
+    "gralora": (
+        *("gralora", {"scaling": 2.0}, peft.GraloraConfig(r=RANK, alpha=2 * RANK, target_modules="all-linear")),
+        same_gralora,
+    ),
+}
+
+
+def trainer_losses(adapted, config, folder):
     """Train with PEFT and Trainer."""
-    settings = peft.LoraConfig(
-        r=RANK, lora_alpha=RANK * config.scaling, target_modules="all-linear", init_lora_weights=init, lora_dropout=0.0
-    )
-    model = peft.get_peft_model(model, settings)
-    if init is True:
-        for name, module in model.named_modules():
-            if isinstance(module, peft.tuners.lora.Linear):
-                site = name.removeprefix("base_model.model.")
-                seed = rng.seed_of(config.study_seed, "init", config.init_seed, site)
-                uniform = torch.rand(
-                    RANK, module.in_features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-                )
-                module.lora_A["default"].weight.data = ((2 * uniform - 1) / module.in_features**0.5).float()
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=BATCH_SIZE,
@@ -92,20 +190,30 @@ def trainer_losses(model, config, init, folder):
         dataloader_pin_memory=False,
     )
     losses = Losses()
+    optimizer = None
+    if config.loraplus_lr_ratio != 1:
+        settings = {"lr": config.learning_rate, "betas": (config.beta1, config.beta2), "eps": config.epsilon}
+        ratio = config.loraplus_lr_ratio
+        optimizer = create_loraplus_optimizer(adapted, torch.optim.AdamW, loraplus_lr_ratio=ratio, **settings)
     trainer = OrderedTrainer(
-        model=model,
+        model=adapted,
         args=arguments,
         train_dataset=ordered_examples(config),
         data_collator=collate,
         callbacks=[losses],
+        optimizers=(optimizer, None),
     )
     trainer.train()
     return losses.values
 
 
-@pytest.mark.parametrize(("method", "init"), [("lora", True), ("pissa", "pissa")])
-def test_alone_equals_peft_and_trainer(method, init, tmp_path):
-    """30 steps in float32, same rows, schedule with warm-up, clip and decay: losses agree to 1e-4 relative."""
+@pytest.mark.parametrize("name", CASES)
+def test_alone_equals_peft_and_trainer(name, tmp_path):
+    """30 steps in float32, same rows, schedule with warm-up, clip and decay: losses agree to 1e-4 relative.
+
+    The starts are compared first, as PEFT makes them; where they are random, PEFT then trains from our numbers.
+    """
+    method, changes, settings, same = CASES[name]
     model = tiny.llama(torch.float32)
     one = tiny.trial(
         method=method,
@@ -113,13 +221,39 @@ def test_alone_equals_peft_and_trainer(method, init, tmp_path):
         batch_size=BATCH_SIZE,
         learning_rate=3e-3,
         num_train_epochs=5,
-        max_grad_norm=0.5,
         warmup_steps=3,
-        weight_decay=0.01 if method == "lora" else 0.0,
+        **({"weight_decay": 0.01, "max_grad_norm": 0.5} | changes),
     )
+    torch.manual_seed(0)
+    adapted = peft.get_peft_model(copy.deepcopy(model), settings)
+    with torch.no_grad():
+        same(adapted, our_start(model, one))
     packed = tiny.packed(copy.deepcopy(model))
     ours = tiny.outcomes(tiny.run_pack(packed, [one], BATCH_SIZE, tmp_path))[one.id]
-    theirs = trainer_losses(model, one.config, init, tmp_path / "trainer")
+    theirs = trainer_losses(adapted, one.config, tmp_path / "trainer")
     assert len(ours.train_losses) == NUM_STEPS
     assert ours.clip_fraction > 0
     assert ours.train_losses == pytest.approx(theirs, rel=1e-4)
+
+
+def test_lora_ga_is_the_papers_and_pefts_is_another_scale(tmp_path):
+    """The same singular vectors of the same gradient; the paper scales both factors, PEFT B alone, by S, too."""
+    model = tiny.llama(torch.float32)
+    start = our_start(model, tiny.trial(method="lora_ga", rank=RANK, dtype="float32"))
+    names = sorted({site.rpartition(".")[2] for site in start})
+    settings = lora(init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig(), target_modules=names)
+    base = copy.deepcopy(model)
+    rows = [ordered_row(row) for row in range(len(tiny.rows().token_ids))]
+
+    def step():
+        base(**collate(rows)).loss.backward()
+
+    base.requires_grad_()
+    preprocess_loraga(base, settings, step)
+    adapted = peft.get_peft_model(base, settings)
+    for site, ours in start.items():
+        A, B = factors(adapted, site)
+        scale = ours["B0"].shape[0] ** 0.25 / 4
+        torch.testing.assert_close(scale * A.abs(), ours["A0"].abs(), rtol=1e-2, atol=1e-3)
+        theirs = B / B.norm(dim=0)
+        torch.testing.assert_close(scale * theirs.abs(), ours["B0"].abs(), rtol=1e-2, atol=2e-3)

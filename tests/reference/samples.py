@@ -8,7 +8,7 @@ from reference.train import batch_loss
 
 
 def look(model, sites, rows):
-    """Return, by site, the gradient [O, I] of the mean loss and the inputs [K, I] at positions that predict targets."""
+    """Return, by site, the gradient [O, I] of the mean loss and the inputs [K, I] at target tokens."""
     model = copy.deepcopy(model)
     facts = {site: {"inputs": []} for site in sites}
     hooks = []
@@ -26,7 +26,7 @@ def look(model, sites, rows):
         gradient = module.weight.grad
         facts[site]["gradient"] = gradient if isinstance(module, torch.nn.Linear) else gradient.T
         kept = [
-            inputs[max(prompt, 1) - 1 : len(ids) - 1].detach()
+            inputs[max(prompt, 1) : len(ids)].detach()
             for inputs, (ids, prompt) in zip(facts[site]["inputs"], rows, strict=True)
         ]
         facts[site]["inputs"] = torch.cat(kept)

@@ -32,7 +32,7 @@ class Context:
     largest_out: int  # over all adapted sites
     largest_in: int
     gradient_OI: Tensor | None = None  # of the mean loss of the samples' target tokens, with respect to W
-    covariance_II: Tensor | None = None  # of the site's inputs at the samples' target positions, their mean removed
+    covariance_II: Tensor | None = None  # of the site's inputs at the samples' target tokens, their mean removed
 
 
 @dataclass(frozen=True)

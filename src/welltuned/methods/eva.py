@@ -2,7 +2,7 @@
 
 Paischer et al. 2024, arXiv 2410.07170, at the same rank everywhere (rho = 1: ranks are not moved between sites, which
 would change the number of trained weights from site to site). As in PEFT, which the authors wrote, the inputs are those
-at target positions, and their mean is removed. Deterministic, given the rows.
+at target tokens, and their mean is removed. Deterministic, given the rows.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A trial's rows are the first of its own subset, so that what it starts from does not depend on its pack. Both are taken
 at the base, without adapters, in one pass over the rows: the gradient of their mean loss (LoRA-GA), in the base's
-dtype, and the covariance of the inputs at target positions (EVA). They take the memory of the adapted weights once
+dtype, and the covariance of the inputs at target tokens (EVA). They take the memory of the adapted weights once
 more, and I x I numbers for each site.
 Shape letters: K target positions of all rows, I in, O out.
 """
@@ -51,7 +51,7 @@ def _observe(base: Base, table: RowTable, rows: np.ndarray) -> tuple[dict[str, T
     inputs = {site: _Inputs() for site in base.sites}
     num_targets = int(table.num_targets[rows].sum())
     width = max(1, TOKENS_PER_PASS // int(table.lengths[rows].max()))
-    with ExitStack() as stack:
+    with torch.enable_grad(), ExitStack() as stack:
         for site, parameter in parameters.items():
             parameter.requires_grad_()
             stack.callback(parameter.requires_grad_, False)
@@ -59,7 +59,7 @@ def _observe(base: Base, table: RowTable, rows: np.ndarray) -> tuple[dict[str, T
         for first in range(0, len(rows), width):
             block = table.block([rows[first : first + width]], len(rows[first : first + width]))
             for observer in inputs.values():
-                observer.positions_K = block.positions_K
+                observer.positions_K = block.positions_K + 1  # of the target tokens themselves
             gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(parameters.values()))
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient
@@ -76,7 +76,7 @@ def _mean_loss(base: Base, block: Block, num_targets: int) -> Tensor:
 
 
 class _Inputs:
-    """A forward hook that adds up a site's inputs at target positions, and their products, in float64."""
+    """A forward hook that adds up a site's inputs at target tokens, and their products, in float64."""
 
     def __init__(self) -> None:
         self.positions_K: Tensor | None = None
