@@ -1,13 +1,16 @@
 """Compiled blocks: the same training as uncompiled ones, few shapes, and uncompiled where nothing can compile."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 from transformers.models.llama import modeling_llama
 
 import tiny
+from welltuned import worker
 from welltuned.packing import blocks
+from welltuned.records import TrainJob
 from welltuned.train import lengths
 
 needs_compiler = pytest.mark.skipif(
@@ -29,7 +32,7 @@ def compiler(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("make", "method"), [(tiny.llama, "lora"), (tiny.gpt2, "pissa")])
+@pytest.mark.parametrize(("make", "method"), [(tiny.llama, "lora"), (tiny.gpt2, "pissa"), (tiny.llama, "dora")])
 def test_a_compiled_pack_equals_an_uncompiled_one(make, method, tmp_path, compiler, monkeypatch):
     """Mixed batch sizes, ranks and lengths, in float64: <= 1e-9 relative; one graph serves all blocks."""
     monkeypatch.setattr(lengths, "chosen", lambda all_lengths: (12,))
@@ -45,12 +48,16 @@ def test_a_compiled_pack_equals_an_uncompiled_one(make, method, tmp_path, compil
 
 
 def test_without_a_compiler_blocks_run_as_they_are(tmp_path, monkeypatch):
-    """The same losses to the bit as a pack that was never to be compiled."""
+    """The same losses to the bit as a pack that was never to be compiled, and it is said."""
     monkeypatch.setattr("shutil.which", lambda name: None)
     trial = tiny.trial()
     plain = tiny.outcomes(tiny.run_pack(tiny.packed(), [trial], 2, tmp_path))
     fast = tiny.outcomes(tiny.run_pack(tiny.packed(), [trial], 2, tmp_path, compiled=True))
     assert fast[trial.id].train_losses == plain[trial.id].train_losses
+    job, model = TrainJob("pack", (trial,), 2, compiled=True), tiny.packed()
+    assert worker._beginning(job, model) == "no C++ compiler, so not compiled"
+    monkeypatch.undo()
+    assert worker._beginning(dataclasses.replace(job, compiled=False), model) == "initialising"
 
 
 @pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])

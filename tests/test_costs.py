@@ -250,6 +250,17 @@ def test_blocks_are_recomputed_only_where_one_row_would_not_fit_otherwise(config
     assert job.recompute and job.micro_rows > 1  # what it frees is used for rows
 
 
+@pytest.mark.parametrize(
+    ("num_train", "dropout", "compiled"), [(512, 0.0, False), (400_000, 0.0, True), (400_000, 0.1, False)]
+)
+def test_packs_that_train_for_long_are_compiled(config, num_train, dropout, compiled):
+    """One trial of 64 tokens a row: half a second, and over 384 s; dropout differs from site to site."""
+    trial = Trial(config.replace(num_train=num_train, dropout=dropout), Role.SELECT)
+    (job,) = packing.pack([trial], survey_of(config), 64 * GIB)
+    assert job.compiled is compiled
+    assert all(part.compiled is compiled for part in packing.smaller(job))
+
+
 def test_an_id_depends_on_members_and_rows(monkeypatch):
     forge_hashes(monkeypatch)
     trials = trials_of()

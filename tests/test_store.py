@@ -31,7 +31,7 @@ from welltuned.records import (
 from welltuned.store import DifferingEvent, Store, blobs, codec, locks, schema
 
 TRIALS = tuple(Trial(fake_worker.CONFIG.replace(learning_rate=rate), Role.SELECT) for rate in (1e-3, 1 / 3 * 1e-2, 0.1))
-PACK = TrainJob("pack", TRIALS, 4)
+PACK = TrainJob("pack", TRIALS, 4, compiled=True, recompute=True)
 GOLDEN = Path(__file__).parent / "golden" / "store_v1"
 
 
