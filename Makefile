@@ -16,7 +16,7 @@ demo: $(STAMP)  ## the main job on the bundled model: about 6 minutes on 2 cores
 test: $(STAMP)  ## the tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
-bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: about a quarter of an hour on 2 cores
+bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: two cases; one of them took 9 minutes on 2 cores
 	@$(BIN)/python -W ignore -m benchmarks.packed_vs_peft --samples 384
 
 same: $(STAMP)  ## the losses of this tree and of git revision REF, compared to the bit: make same REF=HEAD~1
