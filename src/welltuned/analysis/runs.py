@@ -1,0 +1,112 @@
+"""The table that analyses read: runs of anybody's, ours or a published table's, with what is known of each.
+
+An analysis that asks only "which method, at which learning rate, batch size and rank, came to which number" takes a
+`Table`, so that it serves results that welltuned did not produce. What a table does not say is None, never a guess.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from welltuned.analysis.cells import score_nats
+from welltuned.records import Result, Role, Status
+
+NLL, ACCURACY = "validation_nll", "test_accuracy"  # the two metrics of our own results
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, or the mean of `num_seeds` of them with the standard deviation `sd` over seeds.
+
+    `value` is the metric in its own unit; a diverged run has the value that it counts with (our own results: the base
+    model's loss, accuracy 0) and `diverged` set. `problem` names what must be equal for two runs to be compared (model,
+    data set, size of the data): methods are compared within it and never across.
+    """
+
+    method: str
+    value: float
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    rank: int | None = None
+    seed: str | None = None
+    sd: float | None = None
+    num_seeds: int = 1
+    num_items: int | None = None
+    split: str | None = None
+    diverged: bool = False
+    problem: tuple[tuple[str, str], ...] = ()
+    num_train: int | None = None
+    num_tokens: int | None = None
+    seconds: float | None = None
+    flops: float | None = None
+    peak_bytes: float | None = None
+    selected: bool = True  # this value may choose a configuration; False: a rerun that selection never saw
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs with the metric they are measured in."""
+
+    runs: tuple[Run, ...]
+    metric: str
+    higher_is_better: bool
+
+    def better(self, one: float, other: float) -> bool:
+        """Say whether `one` is strictly better than `other`."""
+        return one > other if self.higher_is_better else one < other
+
+    def score(self, run: Run) -> float:
+        """Return the value with the sign that makes larger better."""
+        return run.value if self.higher_is_better else -run.value
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods in the order of their first appearance."""
+        return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    def problems(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """Return the problems in the order of their first appearance."""
+        return tuple(dict.fromkeys(run.problem for run in self.runs))
+
+    def only(self, runs: Sequence[Run]) -> "Table":
+        """Return a table of some of the runs."""
+        return Table(tuple(runs), self.metric, self.higher_is_better)
+
+
+PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+
+
+def of_results(results: Sequence[Result], metric: str = NLL) -> Table:
+    """Return our own results as a table in validation NLL (selection trials and reruns) or test accuracy (reruns)."""
+    if metric not in (NLL, ACCURACY):
+        raise ValueError(f"metric: got {metric!r}, expected {NLL!r} or {ACCURACY!r}")
+    graded = any(result.test_correct is not None for result in results)
+    runs = [run for result in results if (run := _run(result, metric, graded)) is not None]
+    return Table(tuple(runs), metric, metric == ACCURACY)
+
+
+def _run(result: Result, metric: str, graded: bool) -> Run | None:
+    value = score_nats(result) if metric == NLL else result.test_accuracy if graded else None
+    if value is None or not math.isfinite(value):
+        return None
+    config = result.config
+    answers = result.test_correct
+    return Run(
+        method=config.method,
+        value=value,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        rank=config.rank,
+        seed=f"{config.init_seed}/{config.order_seed}/{config.subset_seed}",
+        num_items=len(answers) if metric == ACCURACY and answers is not None else None,
+        split="validation" if metric == NLL else "test",
+        diverged=result.status is Status.DIVERGED,
+        problem=tuple((name, _text(getattr(config, name))) for name in PROBLEM),
+        num_train=config.num_train,
+        num_tokens=result.num_tokens,
+        seconds=result.seconds,
+        selected=metric == NLL and result.role is Role.SELECT,
+    )
+
+
+def _text(value: object) -> str:
+    return " ".join(str(part) for part in value) if isinstance(value, tuple) else str(value)
