@@ -121,7 +121,8 @@ class PackRun:
         keys = []
         for runner in self.live:
             turn = runner.turn(self.micro_step)
-            keys.append([key(runner.config, turn.step, turn.first_in_step + row) for row in range(self.job.micro_rows)])
+            empty = [0] * (self.job.micro_rows - len(turn.places))
+            keys.append([key(runner.config, turn.step, int(place)) for place in turn.places] + empty)
         rates = [runner.config.dropout for runner in self.live]
         device = self.model.base.device
         return Dropout(torch.tensor(keys, device=device), torch.tensor(rates, dtype=torch.float64, device=device))

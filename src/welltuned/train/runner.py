@@ -20,7 +20,8 @@ SNAPSHOT_FIELDS = (
     *("losses", "losses_shown", "rate", "validation_nll"),
 )
 
-IDLE = Turn(np.zeros(0, dtype=np.int64), 0, 0, 0, False, 0)
+NOTHING = np.zeros(0, dtype=np.int64)
+IDLE = Turn(NOTHING, NOTHING, 0, 0, False, 0)
 
 
 class Runner:
@@ -30,7 +31,7 @@ class Runner:
         self, trial: Trial, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int, base_nll: float
     ) -> None:
         self.trial, self.config, self.base_nll = trial, trial.config, base_nll
-        self.turns: list[Turn] = turns(trial.config, num_targets, micro_rows)
+        self.turns: list[Turn] = turns(trial.config, num_targets, lengths, micro_rows)
         self.total_steps = self.turns[-1].step + 1
         self.total_samples = self.turns[-1].num_samples
         self.lengths = lengths
