@@ -3,8 +3,9 @@
 import pytest
 
 import tiny
+from welltuned.errors import InputError
 from welltuned.records import Checkpoint, Point
-from welltuned.train import loop
+from welltuned.train import checkpoint, loop
 from welltuned.train.checkpoint import load_adapter
 
 TRIALS = [
@@ -29,8 +30,8 @@ def test_resume_from_every_checkpoint_is_exact(tmp_path, monkeypatch):
     assert len(checkpoints) > 10
     ends = tiny.outcomes(whole)
     points = {(event.trial_id, event.step): event for event in whole if isinstance(event, Point)}
-    for checkpoint in checkpoints:
-        rest = tiny.run_pack(model, TRIALS, 3, tmp_path, resume=checkpoint.blob)
+    for place in checkpoints:
+        rest = tiny.run_pack(model, TRIALS, 3, tmp_path, resume=place.blob)
         for trial_id, outcome in tiny.outcomes(rest).items():
             assert timeless(outcome) == timeless(ends[trial_id])
         for point in (event for event in rest if isinstance(event, Point)):
@@ -54,3 +55,13 @@ def test_adapters_read_back(place, tmp_path):
     assert trial == TRIALS[place]
     sizes = sum(tensor.numel() for state in states.values() for name, tensor in state.items() if not name.endswith("0"))
     assert sizes == ends[trial.id].num_trainable
+
+
+def test_a_checkpoint_of_an_earlier_release_is_refused(tmp_path, monkeypatch):
+    """Rows were read in another order: going on would train some twice and some never."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))
+    events = tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, checkpoint_seconds=0)
+    blob = next(event.blob for event in events if isinstance(event, Checkpoint))
+    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    with pytest.raises(InputError, match=r"got version 2, expected 3, .* finish the study with that release, or run"):
+        tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, resume=blob)

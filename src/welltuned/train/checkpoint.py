@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from welltuned.errors import InputError
 from welltuned.methods._method import State
 from welltuned.records import Config, Role, Trial
 from welltuned.store import blobs
@@ -20,6 +21,7 @@ from welltuned.store import blobs
 if TYPE_CHECKING:
     from welltuned.train.loop import PackRun
 
+VERSION = 2  # of what a checkpoint means; 2: rows of an effective batch are read longest first
 BUFFERS = ("flat_NP", "grad_NP", "moment1_NP", "moment2_NP")
 
 
@@ -31,6 +33,7 @@ def save(run: PackRun) -> str:
         for name in BUFFERS
     }
     note = {
+        "version": VERSION,
         "job": run.job.id,
         "micro_step": run.micro_step,
         "seconds": run.seconds,
@@ -45,6 +48,11 @@ def restore(run: PackRun, blob: str) -> None:
     """Take a pack, fresh from its job, to where the checkpoint left it."""
     path = blobs.path(Path(run.runtime.blobs), blob)
     note = _note(path)
+    if note.get("version") != VERSION:
+        raise InputError(
+            f"checkpoint of pack {run.job.id}: got version {note.get('version', 1)}, expected {VERSION}, since an "
+            "earlier release read rows in another order; finish the study with that release, or run it elsewhere"
+        )
     assert note["job"] == run.job.id, f"checkpoint {blob} belongs to pack {note['job']}, not {run.job.id}"
     run.micro_step, run.seconds = note["micro_step"], note["seconds"]
     for runner, snapshot in zip(run.runners, note["runners"], strict=True):
