@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, magnitude, simultaneous, smallest
 from welltuned.analysis.claims._compare import DORA, LORA, PISSA, by_method, find, grid_of, in_points, judge_family
@@ -10,6 +12,7 @@ from welltuned.analysis.grid import Mean, Tuned, advantage, means, pooled_noise,
 from welltuned.analysis.runs import Table
 from welltuned.analysis.tunability import best_of
 
+Member = TypeVar("Member", Mean, Tuned)
 MARGIN = 1.0  # points; the protocol's margin, for "about 0" and "monotone"
 
 
@@ -76,7 +79,7 @@ def _fixed_rate(table: Table) -> Answer:
     return judge(largest(falls), unit, low=MARGIN, detail=f"{len(pairs)} comparisons")
 
 
-def _rising[T: (Mean, Tuned)](groups: list[list[T]]) -> list[tuple[T, T]]:
+def _rising(groups: Sequence[Sequence[Member]]) -> list[tuple[Member, Member]]:
     return [pair for group in groups for pair in itertools.combinations(group, 2)]
 
 

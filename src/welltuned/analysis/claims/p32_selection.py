@@ -52,7 +52,7 @@ def _wins(table: Table) -> Answer:
     if not noise:
         return lacks("two seeds of any configuration")
     detail = (
-        f"{sum(fixed)} of {len(fixed)} fixed comparisons beyond 95 %, {sum(when_tuned)} of {len(when_tuned)} tuned ones; "
+        f"beyond 95 %: {sum(fixed)} of {len(fixed)} fixed comparisons and {sum(when_tuned)} of {len(when_tuned)} tuned; "
         "the interval takes comparisons for independent, which makes it too narrow"
     )
     return judge(_ratio(sum(fixed), len(fixed), sum(when_tuned), len(when_tuned)), "ratio", low=RATIO, detail=detail)
