@@ -31,11 +31,15 @@ def planted() -> tuple[Result, ...]:
 def test_the_figures_promised_are_there():
     assert NAMES == [
         "accuracy_by_batch",
+        "attribution",
+        "flips_map",
         "heatmap",
         "learning_rate_sweeps",
         "loss_by_batch",
         "optimal_learning_rate",
+        "pareto",
         "throughput",
+        "tuning_curve",
     ]
 
 

@@ -256,7 +256,9 @@ def caption(numbers: FlipsMap) -> str:
     )
     undecided = [panel for panel in numbers.panels if not panel.told]
     if undecided:
-        text += f" In {len(undecided)} of {plural(len(numbers.panels), 'panel')} the tuned order itself is within noise."
+        text += (
+            f" In {len(undecided)} of {plural(len(numbers.panels), 'panel')} the tuned order itself is within noise."
+        )
     text += _marks_text(tiles)
     diverged = sum(bool(tile.diverged) for tile in tiles)
     if diverged:

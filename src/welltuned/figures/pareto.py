@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from welltuned.analysis.cost import trades
 from welltuned.analysis.grid import means
-from welltuned.analysis.wording import nats_text, plural, rate_text, seconds_text
+from welltuned.analysis.wording import nats_text, plural, seconds_text
 from welltuned.figures import _places
 from welltuned.figures._picture import Picture, sentences, span_text
 from welltuned.records import Declaration, Result
@@ -56,6 +56,7 @@ class Pareto:
     methods: tuple[str, ...]
     seeds: tuple[int, int]
     num_untimed: int
+    num_diverged: int
     num_left_out: int  # problems
 
 
@@ -64,7 +65,8 @@ def compute(results: Sequence[Result], declaration: Declaration) -> Pareto | str
     del declaration
     timed = [result for result in results if result.seconds > 0]
     table = _places.loss_table(timed)
-    table = table.only([run for run in table.runs if run.selected])
+    scored = [run for run in table.runs if run.selected]
+    table = table.only([run for run in scored if not run.diverged])  # one that ends early is cheap, and no bargain
     if not table.runs:
         return "No selection trial has a score and a recorded time."
     members = means(table)
@@ -84,7 +86,8 @@ def compute(results: Sequence[Result], declaration: Declaration) -> Pareto | str
         panels=panels,
         methods=tuple(sorted({point.method for panel in panels for point in panel.points})),
         seeds=(min(counts), max(counts)),
-        num_untimed=len(whole) - len(table.runs),
+        num_untimed=len(whole) - len(scored),
+        num_diverged=len(scored) - len(table.runs),
         num_left_out=len(problems) - len(panels),
     )
 
@@ -169,6 +172,8 @@ def caption(numbers: Pareto) -> str:
         f"interval; {plural(front, 'large marker')}: no other is as good in both and better in one. A trial's time is its "
         "share of its pack's time by tokens, so that it hangs on what it was trained together with."
     )
+    if numbers.num_diverged:
+        text += f" {plural(numbers.num_diverged, 'diverged trial')} left out: ending early is no saving."
     if numbers.num_untimed:
         text += f" {plural(numbers.num_untimed, 'trial')} without a recorded time left out."
     return text + (f" {plural(numbers.num_left_out, 'problem')} left out." if numbers.num_left_out else "")
