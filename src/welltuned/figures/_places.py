@@ -1,4 +1,4 @@
-"""What the figures of analysis/grid.py's tables share: how to name what differs between places, and the table itself."""
+"""What the figures of analysis/grid.py's tables share: the table itself, and names for what differs between places."""
 
 from collections.abc import Sequence
 

@@ -246,8 +246,8 @@ def caption(numbers: FlipsMap) -> str:
     seeds = plural(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
     text = (
         f"Who has the lower validation NLL where a study fixes learning rate and batch size: {len(tiles):,} shared "
-        f"configurations, {seeds} each. A frame marks {sum(tile.flipped for tile in tiles)} that contradict the order of "
-        "the tuned methods. "
+        f"configurations, {seeds} each. A frame marks {sum(tile.flipped for tile in tiles)} that contradict the order "
+        "of the tuned methods. "
     )
     text += (
         f"In {sure} the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the repeated ones)."
@@ -257,7 +257,7 @@ def caption(numbers: FlipsMap) -> str:
     undecided = [panel for panel in numbers.panels if not panel.told]
     if undecided:
         text += (
-            f" In {len(undecided)} of {plural(len(numbers.panels), 'panel')} the tuned order itself is within noise."
+            f" In {len(undecided)} of {plural(len(numbers.panels), 'panel')} the tuned order is not told from noise."
         )
     text += _marks_text(tiles)
     diverged = sum(bool(tile.diverged) for tile in tiles)
