@@ -1,4 +1,4 @@
-"""The page in a real browser: no message, no request, no sideways scroll on a phone, dark and light, figures visible."""
+"""The page in a real browser: no message, no request, no sideways scroll, dark and light, figures visible."""
 
 import pytest
 
