@@ -17,7 +17,7 @@ ODD = (
     "<script>alert(1)</script>",
     "</style><b>",
     "javascript:alert(1)",
-    "a\x00b\x1b[31m\u202e\ud800",
+    "a\x00b\x1b[31m\u202e",
     "x" * 10_000_000,
 )
 TEX = "\\input{/etc/passwd} $x_1^2$ 50 % & #1 ~ {a} [b] * a--b `` '' \" < > | ηαβ ≤≥×±–−…"
@@ -58,7 +58,7 @@ def test_every_drawing_is_well_formed_whatever_the_names(folder):
 def test_names_that_are_cut_stay_different():
     one, other = clean.line("x" * 1000 + "a"), clean.line("x" * 1000 + "b")
     assert one != other and len(one) <= clean.NAME_LETTERS and one == clean.line("x" * 1000 + "a")
-    assert clean.line("lora") == "lora" and clean.line("a\nb\x00") == "a�b�"
+    assert clean.line("lora") == "lora" and clean.line("a\nb\x00\ud800") == "a�b��"
     assert clean.lines("a\n" + "b" * 100, 10) == "a\n" + "b" * 8 + "\n… and 92 letters more"
 
 
