@@ -26,7 +26,7 @@ def line(text: str, letters: int = NAME_LETTERS) -> str:
     """Return a text as one line of at most so many letters, and the same line for the same text.
 
     >>> line("lo\\x00ra\\n"), line("x" * 1000, 24)
-    ('lo�ra�', 'xxxxxxxxxxxxxx… (8b4f04)')
+    ('lo�ra�', 'xxxxxxxxxxxxxx… (44f835)')
     """
     cut = text if len(text) <= letters else f"{text[: letters - 10]}… ({_hash(text)})"
     return "".join(UNSEEN if unicodedata.category(letter) in UNSHOWABLE else letter for letter in cut)

@@ -16,6 +16,7 @@ from welltuned.report.table import Table, of_numbers
 
 FIGURE_FORMATS = ("svg", "pdf", "png", "csv", "tex")
 TABLE_FORMATS = ("csv", "tex")
+WIDE_INCHES = 4.0  # wider than any column of a two-column paper, narrower than any two
 NO_GLYPH = " PNG and PDF lack a glyph for some letters of the names; the SVG file has them."
 
 
@@ -56,7 +57,6 @@ def _draw(name: str, picture: Any, results: Sequence[Result], declaration: Decla
 
 def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[str, bool, bool]:
     """Draw and write one figure; return (its SVG, whether it takes both columns, whether the font lacks a letter)."""
-    from welltuned.figures import _ink
     from welltuned.report import svg
 
     with picture.style(), warnings.catch_warnings(record=True) as caught:
@@ -73,7 +73,7 @@ def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-    return text, drawing.get_figwidth() > _ink.COLUMN_INCHES, lacking
+    return text, drawing.get_figwidth() > WIDE_INCHES, lacking
 
 
 def write_tables(tables: Sequence[Table], declaration: Declaration, folder: Path) -> None:
