@@ -20,11 +20,11 @@ from welltuned.evaluate.generate import greedy
 from welltuned.export import _peft, _place
 from welltuned.fingerprint import resolve_base
 from welltuned.models import base as bases
+from welltuned.packing import adapter_file
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, initial
 from welltuned.records import Result
-from welltuned.train.checkpoint import load_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 IDS = torch.arange(2, 14).view(2, 6)
@@ -225,7 +225,7 @@ def best(study, method) -> Result:
 def packed_side(study, result: Result):
     """The bundled base with the trial bound, as training had it."""
     config = result.config
-    trial, states = load_adapter(study.folder / "blobs" / result.adapter)
+    trial, states = adapter_file.load(study.folder / "blobs" / result.adapter)
     model = PackedModel(bases.load(config.base, None, config.dtype, config.target_modules))
     return model, assemble(model.base, [trial], [states])
 
