@@ -32,7 +32,7 @@ from welltuned.study import Study
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Agreement", "Exported", "agreement_text", "export", "load", "merge"]
+__all__ = ["Agreement", "Exported", "export", "load", "merge"]
 
 
 @dataclass(frozen=True)
@@ -140,18 +140,7 @@ def _notes(found: _Found, agreement: Agreement | None) -> list[str]:
         anchored = "Its rank is twice the trial's: the second half is the method's start, subtracted."
         is_anchored = "anchored" in _parametrisation(found.trial.config).name
         return [own, anchored] if is_anchored else [own]
-    return [agreement_text(agreement)]
-
-
-def agreement_text(agreement: Agreement) -> str:
-    """Say in one line how a merged model agrees with base and adapter."""
-    if agreement.share is None:
-        return f"Not compared with base and adapter: {agreement.reason}."
-    return (
-        f"Compared with base and adapter on {agreement.num_rows} validation rows, the merged model finds the same "
-        f"token most likely at {100 * agreement.share:.2f} % of {agreement.num_tokens:,} positions; logits differ by "
-        f"at most {agreement.largest:.1e}."
-    )
+    return [agreement.text()]
 
 
 def _parametrisation(config: Config) -> Parametrisation:
