@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
 from welltuned.analysis import crossed
 from welltuned.analysis.crossed import TAIL_90, TAIL_95, Parts
-from welltuned.analysis.multiplicity import max_t
 from welltuned.rng import stream
 
 Floats = NDArray[np.float64]
@@ -167,7 +165,8 @@ def least_width(num_seeds: int, coverage: float = 0.93) -> float:
 
 
 def _satterthwaite(variance: Floats, seeds: Floats, seeds_df: float) -> Floats:
-    return -stdtrit(seeds_df * np.square(variance / np.maximum(seeds, 1e-12)), TAIL_95) * np.sqrt(variance)
+    degrees = seeds_df * np.square(np.maximum(variance / np.maximum(seeds, 1e-12), 1.0))
+    return -stdtrit(degrees, TAIL_95) * np.sqrt(variance)
 
 
 def _differences(cell: Exam, num: int, generator: np.random.Generator) -> Floats:
@@ -202,9 +201,9 @@ def equal_methods(num_methods: int, cell: Normal, num: int, seed: int = 0) -> Fl
 
 
 def false_best(num_methods: int, cell: Normal, num: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Return how often some pair of k equal methods differs: by its own p, and by `multiplicity.max_t`, at `alpha`."""
+    """Return how often some pair of k equal methods differs: by its own p, and adjusted."""
     values = equal_methods(num_methods, cell, num)
-    own = brentq(lambda p: max_t(p, num_methods) - alpha, 1e-6, alpha)  # the own p that is adjusted to alpha
+    own = alpha / math.comb(num_methods, 2)  # what `multiplicity.all_pairs` adjusts to alpha
     plain, adjusted = np.zeros(num, dtype=bool), np.zeros(num, dtype=bool)
     for one, other in itertools.combinations(range(num_methods), 2):
         pair = values[:, one] - values[:, other]
