@@ -122,6 +122,13 @@ def test_equal_seeds_are_as_wide_as_items_make_them():
     assert twice.high95 - twice.low95 > 0.2
 
 
+def test_seeds_that_cancel_out_leave_the_residual():
+    """Two seeds that differ from item to item in opposite ways: both means of squares of seeds and items are 0."""
+    row = np.array([1.0, -1.0] * 50)
+    found = crossed.interval(np.array([row, -row]))
+    assert found.high95 == pytest.approx(stats.t.ppf(0.975, 99) * math.sqrt(2 * 100 / 99 / 200))
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_it_is_never_narrower_than_the_items_alone(seed):
     values = stream(seed, "narrow").choice([-1.0, 0.0, 1.0], size=(3, 60), p=[0.1, 0.7, 0.2])

@@ -16,9 +16,10 @@ in the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwai
 agrees with his t to the first order, and is exact at both ends. His t itself covers 92.1 % at 3 seeds and a seed share
 of .75; this covers 94.0 % or more.
 
-A negative estimate of the item component is set to 0. The interval is never narrower than the items-only one, t_{I-1}
-sqrt(B): two equal seeds are no proof that seeds do not matter. It *is* the items-only one where the median-unbiased
-estimate of the seed component is not positive, A <= E median(F(S-1, inf)).
+A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
+component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one
+where the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds
+that cancel out leave A and B small or 0, the residual speaks, and only where nothing differs is there no interval.
 
 Below 5 % both rules fail at few seeds: at 3 seeds p-values of .001 would come 3.8 times too often. So for p < .05 the
 exponent falls linearly with p from 2 to 1, Cochran and Cox's (Experimental Designs, 1950) weighting, which errs on the
@@ -163,9 +164,10 @@ def parts_of(tasks: Sequence[Floats], seeds_cross_tasks: bool = True) -> Parts:
     items = [weight**2 * _item_variance(task) for task in tasks]
     residual = sum(weight**2 * _residual_variance(task) for task in tasks)
     total = sum(items)
-    # Satterthwaite over the tasks; where nothing differs any df will do, because the variance is 0
+    # Satterthwaite over the tasks; where the items' means do not differ, the residual has at least so many
     spread = sum(part**2 / max(task.shape[-1] - 1, 1) for part, task in zip(items, tasks, strict=True))
-    items_df = np.where(spread > 0, np.square(total) / np.where(spread > 0, spread, 1.0), 1.0)
+    all_items = max(sum(task.shape[-1] - 1 for task in tasks), 1)
+    items_df = np.where(spread > 0, np.square(total) / np.where(spread > 0, spread, 1.0), all_items)
     return Parts(seeds, total, residual, seeds_df, items_df)
 
 
@@ -174,7 +176,7 @@ def half_width(parts: Parts, tail: Any) -> Any:
     from scipy.special import chdtri, stdtrit  # here, because loading scipy takes longer than a whole `welltuned show`
 
     items_t = -stdtrit(parts.items_df, tail)
-    items_only = items_t * np.sqrt(parts.items)
+    items_only = items_t * np.sqrt(_items_variance(parts))
     if parts.seeds_df == 0:
         return items_only
     variance, share = _variance(parts)
@@ -206,11 +208,17 @@ def _variance(parts: Parts) -> tuple[Any, Any]:
     return variance, parts.seeds / np.where(variance > 0, variance, 1.0)
 
 
+def _items_variance(parts: Parts) -> Any:
+    """Return the variance of the mean where seeds do not matter: E + max(B - E, 0), never less than the residual's."""
+    return np.maximum(parts.items, parts.residual)
+
+
 def _satterthwaite(parts: Parts) -> tuple[float, float]:
-    """Return the variance that the interval rests on, at least the items-only one, and its degrees of freedom."""
+    """Return the variance that the interval rests on, at least that without seeds, and its degrees of freedom."""
     variance, share = (float(value) for value in _variance(parts))
-    if parts.seeds_df == 0 or variance <= parts.items:
-        return float(parts.items), float(parts.items_df)
+    items_only = float(_items_variance(parts))
+    if parts.seeds_df == 0 or variance <= items_only:
+        return items_only, float(parts.items_df)
     return variance, 1.0 / (share**2 / parts.seeds_df + (1.0 - share) ** 2 / float(parts.items_df))
 
 
@@ -253,7 +261,7 @@ def _checked(values: Any, seeds_cross_tasks: bool) -> list[Floats]:
 def _no_spread(parts: Parts, num_seeds: int, num_items: int, largest: float) -> str:
     if num_seeds == 1 and num_items == 1:
         return "one number has no interval"
-    if max(float(parts.items), float(parts.seeds)) <= (ROUNDING * largest) ** 2:
+    if max(float(parts.items), float(parts.seeds), float(parts.residual)) <= (ROUNDING * largest) ** 2:
         kind = "seeds and items" if num_seeds > 1 and num_items > 1 else "seeds" if num_seeds > 1 else "items"
         return f"all {kind} differ alike, so nothing says how others would"
     return ""
