@@ -37,9 +37,9 @@ def _bests(curve: BatchCurve, sign: int, name: str) -> tuple[float, str, np.ndar
     ends = (float(x[0]), float(x[-1]))
     found = of_curve(curve, sign, generator(name))
     drawn = redraw([point.uncertain for point in curve.points], generator(f"{name} {curve.place}"))
-    twins = (
-        None if drawn is None else np.array([vertex(parabola(x, sign * one, np.ones_like(x)), *ends) for one in drawn])
-    )
+    twins = None
+    if drawn is not None:
+        twins = np.array([vertex(fit, *ends) for fit in parabola(x, sign * drawn.T, np.ones_like(x)).T])
     at = math.log2(found.fitted.value) if found.fitted else math.nan
     return at, found.edge, twins
 
