@@ -100,7 +100,7 @@ def test_a_band_within_one_standard_error_needs_seeds():
     (found,) = sensitivity.sensitivity(table)
     best = max(grid.means(table), key=lambda member: member.value)
     assert found.at_one_error.tolerance == pytest.approx(best.sd / math.sqrt(5))
-    assert 0 < found.at_one_error.decades and not found.at_one_error.open
+    assert found.at_one_error.decades > 0 and not found.at_one_error.open
 
 
 def test_a_flat_valley_is_open_and_as_wide_as_the_rates_tried():
