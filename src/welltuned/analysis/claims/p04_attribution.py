@@ -42,7 +42,7 @@ def _judged(found: tuple[Shares, ...], order: tuple[str, ...], unit: str) -> Ans
         + ("" if one.balanced else " (unbalanced)")
         for one in usable
     )
-    return judge(smallest(family), unit, low=math.ulp(0.0), detail=shown)
+    return judge(smallest(family), unit, low=math.ulp(0.0), detail=f"{shown}; shares depend on the ranges tried")
 
 
 CLAIMS = (
