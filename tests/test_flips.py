@@ -19,6 +19,7 @@ def test_flips_are_counted_against_the_tuned_verdict_as_by_hand():
     assert [outcome.ahead == "pissa" for outcome in found.configurations] == ahead
     assert found.flip_rate == pytest.approx(sum(ahead) / len(ahead))
     assert found.verdicts[0].ahead == "lora" and found.verdicts[0].advantage.sign == -1
+    assert found.verdicts[0].chosen_from == (len(planted.RATES), len(planted.RATES))
     assert len(found.side("pissa")) == sum(ahead) and len(found.side("lora")) == len(ahead) - sum(ahead)
     lowest = found.configurations[0]
     truth = pissa_and_lora(Run("pissa", 0, planted.RATES[0])) - pissa_and_lora(Run("lora", 0, planted.RATES[0]))

@@ -161,13 +161,17 @@ def test_the_rise_ends_at_a_quarter_of_an_interior_peak():
 @pytest.mark.realdata
 @pytest.mark.skipif(not REAL.is_dir(), reason="the published data sets are not at ../shared/data")
 def test_the_vertices_of_a_published_sweep_are_those_quoted():
-    """Tinker's sweep at ranks 4, 16, 64, 128 (alpha = 32 / r): vertices and exponents as quoted in methods.md 3."""
+    """Tinker's sweep at alpha = 32 / r: vertices and exponents as quoted in methods.md 3.
+
+    But for one: Llama-3.1-8B at rank 64 is quoted as 5.5e-4, between two equal losses of which the second is at the
+    highest rate that did not diverge. For us that is an edge.
+    """
     with (REAL / "tinker_sft_sweep" / "sft_sweep.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["diverged"] == "0" and row["test_nll"]]
     quoted = {
-        "meta-llama/Llama-3.1-8B": (3.0, 3.7, 5.5, 5.0),
-        "meta-llama/Llama-3.1-8B-Instruct": (3.0, 3.5, 4.4, 4.7),
-        "Qwen/Qwen3.5-4B": (2.4, 3.0, 3.9, 4.5),
+        "meta-llama/Llama-3.1-8B": {4: 3.0, 16: 3.7, 128: 5.0},
+        "meta-llama/Llama-3.1-8B-Instruct": {4: 3.0, 16: 3.5, 64: 4.4, 128: 4.7},
+        "Qwen/Qwen3.5-4B": {4: 2.4, 16: 3.0, 64: 3.9, 128: 4.5},
     }
     for model, rates in quoted.items():
         runs = [
@@ -176,7 +180,7 @@ def test_the_vertices_of_a_published_sweep_are_those_quoted():
             if row["model"] == model and int(row["lora_rank"]) in (4, 16, 64, 128)
         ]
         (found,) = rate_scaling.series(Table(tuple(runs), "test_nll", False), "rank")
-        assert [point.x for point in found.points] == [4, 16, 64, 128]
-        assert [1e4 * point.learning_rate for point in found.points] == pytest.approx(rates, abs=0.06)
+        assert {point.x: 1e4 * point.learning_rate for point in found.points} == pytest.approx(rates, abs=0.06)
+        assert found.num_edges == 4 - len(rates)
         slope = rate_scaling.exponent([found], "rank").slope.value
         assert 0.12 < slope < 0.19

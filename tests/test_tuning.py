@@ -95,12 +95,17 @@ def test_the_band_of_a_parabola_is_as_wide_as_planted(curvature):
     assert not found.at_share.open and found.at_one_error is None
 
 
-def test_a_band_within_one_standard_error_needs_seeds_and_may_be_open():
-    table = planted.table(lambda run: 0.5, noise=0.01, seeds=5)
+def test_a_band_within_one_standard_error_needs_seeds():
+    table = planted.table(lambda run: planted.valley(run, -2.5, 0.7), noise=0.01, seeds=5)
     (found,) = sensitivity.sensitivity(table)
-    assert found.at_share.open and found.at_share.decades == pytest.approx(2.5)
     best = max(grid.means(table), key=lambda member: member.value)
     assert found.at_one_error.tolerance == pytest.approx(best.sd / math.sqrt(5))
+    assert found.at_one_error.decades > 0 and not found.at_one_error.open
+
+
+def test_a_flat_valley_is_open_and_as_wide_as_the_rates_tried():
+    (found,) = sensitivity.sensitivity(planted.table(lambda run: 0.5, seeds=1))
+    assert found.at_share.open and found.at_share.decades == pytest.approx(2.5)
 
 
 def test_a_table_without_rates_has_no_band():

@@ -9,7 +9,8 @@ residual holds higher interactions, and the seeds where they are not a factor.
 
 Asked twice: of all runs that may select, and of each cell's tuned value. The first answers what a study that fixes its
 hyperparameters is at the mercy of, the second what is left once the learning rate is tuned: "is it the batch size or
-the learning rate?" (D1 between Lee & Lee 2026 and "Learning Rate Matters" 2026).
+the learning rate?" (Lee & Lee 2026 against "Learning Rate Matters" 2026). A share is of the values that were tried: a
+wider range of a knob gives it a larger share, so that shares compare within one design and not between designs.
 """
 
 import itertools

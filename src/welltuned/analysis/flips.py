@@ -41,6 +41,7 @@ class TunedVerdict:
     advantage: Estimate  # of `one`
     ahead: str  # by the values alone; `advantage.sign` says whether beyond seed noise
     fresh: bool  # on reruns that selection never saw
+    chosen_from: tuple[int, int]  # learning rates tried, over all cells; 1: that method was not tuned at all
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,18 @@ def _verdicts(table: Table, one: str, other: str) -> tuple[TunedVerdict, ...]:
             ours, theirs = best_of(methods[one], table.sign), best_of(methods[other], table.sign)
             gap = advantage(ours, theirs, table, {})
             leader = _leader(gap.value, one, other)
-            found.append(TunedVerdict(place, ours.place, theirs.place, gap, leader, ours.fresh and theirs.fresh))
+            tried = (_tried(methods[one]), _tried(methods[other]))
+            fresh = ours.fresh and theirs.fresh
+            found.append(TunedVerdict(place, ours.place, theirs.place, gap, leader, fresh, tried))
     return tuple(found)
 
 
 def _problem(place: Place) -> Place:
     return place.without("learning_rate", "batch_size", "rank", "method")
+
+
+def _tried(cells: Sequence[Tuned]) -> int:
+    return sum(max(cell.num_rates, 1) for cell in cells)
 
 
 def _leader(advantage: float, one: str, other: str) -> str:

@@ -108,10 +108,10 @@ def of_curve(curve: BatchCurve, sign: int, generator: np.random.Generator) -> Op
 
 
 def parabola(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted least-squares coefficients (c0, c1, c2) of y = c0 + c1 x + c2 x^2."""
+    """Return the weighted least-squares coefficients (c0, c1, c2) of y = c0 + c1 x + c2 x^2, of each column of y."""
     root = np.sqrt(weights)
     design = np.stack([np.ones_like(x), x, x * x], axis=1)
-    return np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+    return np.linalg.lstsq(design * root[:, None], (y.T * root).T, rcond=None)[0]
 
 
 def vertex(fit: np.ndarray, low: float, high: float) -> float:
@@ -135,7 +135,7 @@ def _interval(
     draws = redraw([point.uncertain for point in points], generator)
     if draws is None:
         return Estimate(2**top, None, None, "no interval: no configuration was run under two seeds")
-    tops = [2 ** vertex(parabola(x, sign * draw, weights), float(x[0]), float(x[-1])) for draw in draws]
+    tops = [2 ** vertex(fit, float(x[0]), float(x[-1])) for fit in parabola(x, sign * draws.T, weights).T]
     own = all(point.own_error for point in points)
     basis = f"parametric bootstrap, {len(draws):,} draws, {'each cell' if own else 'pooled'} seeds"
     return percentile(2**top, tops, basis)

@@ -23,7 +23,6 @@ class Fixed:
 
 PISSA = Fixed("PiSSA paper", 2e-5, 128, 128)
 MILORA = Fixed("MiLoRA paper", 3e-4, 16, 64)
-PEFT_BENCHMARK = Fixed("PEFT's method comparison", 1e-4, 4, 32)  # its default_training_params.json
 PUBLISHED = (PISSA, MILORA)
 
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from welltuned import rng
-from welltuned.analysis.claims._claim import Answer, Verdict, judge, largest, smallest
+from welltuned.analysis.claims._claim import Answer, Verdict, judge, lacks, largest, smallest
 from welltuned.analysis.estimate import Estimate
-from welltuned.analysis.grid import Mean, Place, Tuned, tuned
+from welltuned.analysis.grid import Mean, Place, Tuned, places, tuned
 from welltuned.analysis.runs import Pairs, Run, Table
 
 LORA = ("lora", "inita")  # as `plain` writes names; plain LoRA is Init[A]
 FULL = ("full", "fft", "fullfinetuning")
+FEWEST_RATES = 3  # the protocol: what a tuned baseline has at least (docs/fairness.md)
 DORA, PISSA, MILORA, INIT_AB, INIT_B = ("dora",), ("pissa",), ("milora",), ("initab",), ("initb",)
 
 
@@ -64,6 +65,24 @@ def _scaled(table: Table, factors: dict[Pairs, float]) -> Table:
         return replace(run, value=factor * run.value, sd=None if run.sd is None else factor * run.sd)
 
     return table.only([scaled(run) for run in table.runs])
+
+
+def when_tuned(evaluate: Callable[[Table], Answer]) -> Callable[[Table], Answer]:
+    """Return the evaluation on the cells whose learning rate was tuned, for a claim about tuned values.
+
+    A cell with one or two rates was not; one with reruns only was tuned by whoever chose them. A table of methods at
+    their default rates must not pass for a comparison of tuned ones.
+    """
+
+    def on_tuned_cells(table: Table) -> Answer:
+        fixed = {cell.place.without("learning_rate") for cell in tuned(table) if 0 < cell.num_rates < FEWEST_RATES}
+        where = places(table)
+        kept = [run for at, run in enumerate(table.runs) if where[at].without("learning_rate") not in fixed]
+        if not kept:
+            return lacks(f"{FEWEST_RATES} learning rates in any cell: nothing in it is tuned")
+        return evaluate(table.only(kept))
+
+    return on_tuned_cells
 
 
 def only_methods(table: Table, *methods: str) -> Table:

@@ -1,7 +1,7 @@
 """P1: once the learning rate is tuned, every method is within 1 to 2 points of plain LoRA."""
 
 from welltuned.analysis.claims._claim import Answer, Claim, lacks, largest, magnitude, simultaneous
-from welltuned.analysis.claims._compare import LORA, by_method, find, in_points, judge_family
+from welltuned.analysis.claims._compare import LORA, by_method, find, in_points, judge_family, when_tuned
 from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import advantage, tuned
 from welltuned.analysis.runs import Table
@@ -45,6 +45,6 @@ CLAIMS = (
         needs="LoRA and another method at one rank, two seeds",
         estimator="largest |difference to LoRA| over methods, ranks and problems, each at its best batch size and rate",
         threshold="at most 2 points, or 1 % of the loss",
-        evaluate=_parity,
+        evaluate=when_tuned(_parity),
     ),
 )

@@ -3,7 +3,17 @@
 import math
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, simultaneous
-from welltuned.analysis.claims._compare import LORA, MILORA, PISSA, by_method, change_of_sign, find, grid_of, in_points
+from welltuned.analysis.claims._compare import (
+    LORA,
+    MILORA,
+    PISSA,
+    by_method,
+    change_of_sign,
+    find,
+    grid_of,
+    in_points,
+    when_tuned,
+)
 from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import Mean, Tuned, advantage, means, pooled_noise, tuned
 from welltuned.analysis.runs import Table
@@ -91,6 +101,6 @@ CLAIMS = (
         needs="PiSSA and MiLoRA tuned at two shared batch sizes, two seeds",
         estimator=ESTIMATOR,
         threshold="above 0",
-        evaluate=_tuned_by_batch,
+        evaluate=when_tuned(_tuned_by_batch),
     ),
 )

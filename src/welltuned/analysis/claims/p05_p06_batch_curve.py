@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from welltuned.analysis.claims._claim import Answer, Claim, Verdict, judge, lacks, largest, simultaneous, smallest
-from welltuned.analysis.claims._compare import LORA, find, generator, in_points, only_methods
+from welltuned.analysis.claims._compare import LORA, find, generator, in_points, only_methods, when_tuned
 from welltuned.analysis.estimate import Estimate, percentile, redraw
 from welltuned.analysis.grid import Tuned, advantage
 from welltuned.analysis.optimum_batch import BatchCurve, curves
@@ -116,7 +116,7 @@ CLAIMS = (
         needs="LoRA tuned at two batch sizes (contradiction: over a factor of 128), two seeds",
         estimator="best minus worst tuned value over batch sizes, simultaneous intervals; the smallest over curves",
         threshold="above 10 points, or 10 % of the loss",
-        evaluate=_range,
+        evaluate=when_tuned(_range),
     ),
     Claim(
         id="P6a",
@@ -125,7 +125,7 @@ CLAIMS = (
         needs="LoRA tuned at two batch sizes, two seeds",
         estimator="largest lead of a larger batch size over the smallest, simultaneous intervals",
         threshold="above 0",
-        evaluate=_interior,
+        evaluate=when_tuned(_interior),
     ),
     Claim(
         id="P6b",
@@ -134,7 +134,7 @@ CLAIMS = (
         needs="LoRA tuned at batch sizes on both sides of 64, two seeds",
         estimator="efficient batch: the largest within one standard error of the best",
         threshold="at least 64",
-        evaluate=_plateau,
+        evaluate=when_tuned(_plateau),
     ),
     Claim(
         id="P6c",
@@ -143,6 +143,6 @@ CLAIMS = (
         needs="LoRA tuned at four batch sizes, two seeds",
         estimator="max over four sizes of min(first drop, rise, last drop), simultaneous intervals",
         threshold="above 0",
-        evaluate=_wave,
+        evaluate=when_tuned(_wave),
     ),
 )

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from welltuned.analysis.claims._claim import Answer, Claim, Verdict, judge, lacks, largest, magnitude, simultaneous
-from welltuned.analysis.claims._compare import LORA, find, generator, only_methods
+from welltuned.analysis.claims._compare import LORA, find, generator, only_methods, when_tuned
 from welltuned.analysis.estimate import Estimate, percentile, redraw
 from welltuned.analysis.grid import Place
 from welltuned.analysis.max_shifted import VARIES_WITH, distances, level
@@ -37,9 +37,9 @@ def _bests(curve: BatchCurve, sign: int, name: str) -> tuple[float, str, np.ndar
     ends = (float(x[0]), float(x[-1]))
     found = of_curve(curve, sign, generator(name))
     drawn = redraw([point.uncertain for point in curve.points], generator(f"{name} {curve.place}"))
-    twins = (
-        None if drawn is None else np.array([vertex(parabola(x, sign * one, np.ones_like(x)), *ends) for one in drawn])
-    )
+    twins = None
+    if drawn is not None:
+        twins = np.array([vertex(fit, *ends) for fit in parabola(x, sign * drawn.T, np.ones_like(x)).T])
     at = math.log2(found.fitted.value) if found.fitted else math.nan
     return at, found.edge, twins
 
@@ -124,7 +124,7 @@ CLAIMS = (
         needs="LoRA tuned at three batch sizes around the best, at ranks over a factor of 8, two seeds",
         estimator="largest difference of log2 B* (vertex of the log-B quadratic), simultaneous bootstrap intervals",
         threshold="at most 1 doubling",
-        evaluate=_rank,
+        evaluate=when_tuned(_rank),
     ),
     Claim(
         id="P8",
@@ -133,7 +133,7 @@ CLAIMS = (
         needs="LoRA tuned at three batch sizes around the best, on two base models, two seeds",
         estimator="as P7, between base models",
         threshold="at most 1 doubling",
-        evaluate=_model,
+        evaluate=when_tuned(_model),
     ),
     Claim(
         id="P9",
@@ -142,6 +142,6 @@ CLAIMS = (
         needs="LoRA tuned at three batch sizes around the best, at data sizes over a factor of 8, two seeds",
         estimator="slope of log2 B* on log2 N, bootstrap over seeds",
         threshold="above 0.25, interval above 0",
-        evaluate=_data,
+        evaluate=when_tuned(_data),
     ),
 )

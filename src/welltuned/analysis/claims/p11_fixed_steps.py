@@ -4,7 +4,7 @@ import itertools
 import math
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, magnitude, simultaneous
-from welltuned.analysis.claims._compare import in_points, judge_family, setting
+from welltuned.analysis.claims._compare import in_points, judge_family, setting, when_tuned
 from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import advantage
 from welltuned.analysis.optimum_batch import BatchCurve, curves
@@ -53,7 +53,7 @@ CLAIMS = (
         needs="setting max_steps, two batch sizes, two seeds",
         estimator="largest fall from a smaller to a larger batch size, simultaneous intervals",
         threshold="at most 1 point, or 1 % of the loss",
-        evaluate=_rises,
+        evaluate=when_tuned(_rises),
     ),
     Claim(
         id="P11b",
@@ -62,6 +62,6 @@ CLAIMS = (
         needs="setting max_steps, three batch sizes, two seeds",
         estimator="|last step of the curve over batch size|, the largest over curves",
         threshold="at most 1 point, or 1 % of the loss",
-        evaluate=_saturates,
+        evaluate=when_tuned(_saturates),
     ),
 )

@@ -1,10 +1,11 @@
 """P12: the optimal learning rate rises as the square root of the batch size, and beyond a peak it falls."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, simultaneous
+from welltuned.analysis.claims._claim import Answer, Claim, Verdict, judge, lacks, largest, simultaneous
 from welltuned.analysis.claims._compare import generator, setting
 from welltuned.analysis.claims._rates import judge_slope, rate_draws
 from welltuned.analysis.estimate import Estimate, percentile
@@ -26,7 +27,10 @@ def _rise(table: Table, optimizers: tuple[str, ...], centre: float) -> Answer:
     if not kept.runs:
         return lacks(f"runs whose optimizer is said to be {' or '.join(optimizers)}")
     members = rising(series(kept, "batch_size"))
-    return judge_slope(members, "batch_size", centre - TOLERANCE, centre + TOLERANCE)
+    answer = judge_slope(members, "batch_size", centre - TOLERANCE, centre + TOLERANCE)
+    if answer.verdict is Verdict.CONTRADICTED and answer.number is not None and answer.number.value < centre:
+        return replace(answer, detail=f"{answer.detail}; a rise that has ended without a peak would look the same")
+    return answer
 
 
 def _falls(table: Table) -> Answer:

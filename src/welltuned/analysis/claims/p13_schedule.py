@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, magnitude, simultaneous, smallest
-from welltuned.analysis.claims._compare import in_points, judge_family
+from welltuned.analysis.claims._compare import in_points, judge_family, when_tuned
 from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import Tuned, advantage, tuned
 from welltuned.analysis.runs import Table
@@ -62,7 +62,7 @@ CLAIMS = (
         needs="setting lr_scheduler_type with cosine and constant, two seeds",
         estimator="smallest lead of cosine over cells, each tuned, simultaneous intervals",
         threshold="at least 2 points, or 2 % of the loss",
-        evaluate=_schedule,
+        evaluate=when_tuned(_schedule),
     ),
     Claim(
         id="P13b",
@@ -71,6 +71,6 @@ CLAIMS = (
         needs="setting warmup_ratio with 0 and another value, two seeds",
         estimator="largest |difference| over cells, each tuned",
         threshold="at most 1 point, or 1 % of the loss",
-        evaluate=_warm_up,
+        evaluate=when_tuned(_warm_up),
     ),
 )

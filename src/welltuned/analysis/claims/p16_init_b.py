@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, magnitude, simultaneous, smallest
-from welltuned.analysis.claims._compare import FULL, INIT_B, LORA, by_method, find, generator, only_methods
+from welltuned.analysis.claims._compare import FULL, INIT_B, LORA, by_method, find, generator, only_methods, when_tuned
 from welltuned.analysis.claims._rates import judge_slope, rate_draws
 from welltuned.analysis.estimate import Estimate, percentile
 from welltuned.analysis.grid import advantage, tuned
@@ -102,6 +102,6 @@ CLAIMS = (
         needs="Init[B] and LoRA at one rank, two seeds",
         estimator="lead of LoRA at the lowest shared rank",
         threshold="above 0",
-        evaluate=_loses,
+        evaluate=when_tuned(_loses),
     ),
 )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, simultaneous, smallest
-from welltuned.analysis.claims._compare import FULL, LORA, by_method, find, generator, in_points
+from welltuned.analysis.claims._compare import FULL, LORA, by_method, find, generator, in_points, when_tuned
 from welltuned.analysis.estimate import Estimate, redrawn
 from welltuned.analysis.grid import Tuned, tuned
 from welltuned.analysis.runs import Table
@@ -49,6 +49,6 @@ CLAIMS = (
         needs="LoRA and full fine-tuning tuned at two shared batch sizes, two seeds",
         estimator="slope of the lead of full fine-tuning on log2 B, the smallest over ranks; bootstrap over seeds",
         threshold="above 0",
-        evaluate=_slope,
+        evaluate=when_tuned(_slope),
     ),
 )

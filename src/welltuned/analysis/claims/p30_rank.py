@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, largest, magnitude, simultaneous, smallest
-from welltuned.analysis.claims._compare import DORA, LORA, PISSA, by_method, find, grid_of, in_points, judge_family
+from welltuned.analysis.claims._compare import (
+    DORA,
+    LORA,
+    PISSA,
+    by_method,
+    find,
+    grid_of,
+    in_points,
+    judge_family,
+    when_tuned,
+)
 from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import Mean, Tuned, advantage, means, pooled_noise, tuned
 from welltuned.analysis.runs import Table
@@ -93,7 +103,7 @@ def _claim(letter: str, statement: str, names: tuple[str, ...], low: int, high: 
         needs=f"{names[0]} and LoRA tuned {where}, two seeds",
         estimator="lead over LoRA at each rank, each at its best batch size, simultaneous intervals",
         threshold=thresholds[wanted],
-        evaluate=lambda table: _ahead(table, names, low, high, wanted),
+        evaluate=when_tuned(lambda table: _ahead(table, names, low, high, wanted)),
     )
 
 
@@ -109,7 +119,7 @@ CLAIMS = (
         needs="a method tuned at two ranks, two seeds",
         estimator="largest fall from a lower to a higher rank, simultaneous intervals",
         threshold="at most 1 point, or 1 % of the loss",
-        evaluate=_monotone,
+        evaluate=when_tuned(_monotone),
     ),
     Claim(
         id="P30f",

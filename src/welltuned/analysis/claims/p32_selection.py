@@ -3,7 +3,7 @@
 import math
 
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, simultaneous
-from welltuned.analysis.claims._compare import LORA, by_method, find, grid_of, in_points
+from welltuned.analysis.claims._compare import LORA, by_method, find, grid_of, in_points, when_tuned
 from welltuned.analysis.estimate import Estimate, t_interval
 from welltuned.analysis.grid import advantage, cells, means, pooled_noise, tuned
 from welltuned.analysis.runs import Table
@@ -94,6 +94,6 @@ CLAIMS = (
         needs="LoRA and another method at shared configurations, two seeds of some configuration",
         estimator="ratio of the shares of comparisons whose 95 % interval excludes 0, Clopper-Pearson",
         threshold="at least 3",
-        evaluate=_wins,
+        evaluate=when_tuned(_wins),
     ),
 )
