@@ -3,9 +3,9 @@
 The difference of two configurations over s seeds each, on n test items that both answer, has a standard error between
     low  = max(seeds, sqrt(PAIRED_SHARE) * items / sqrt(s))    the two agree on most items
     high = sqrt(seeds^2 + items^2)                             the two answer independently
-with seeds^2 = sd_a^2/s_a + sd_b^2/s_b (Welch's degrees of freedom) and items^2 = p_a(1-p_a)/n + p_b(1-p_b)/n (binomial).
-A table does not say how often two methods answer differently, so that both ends are needed: what low cannot tell apart is
-noise, and what high tells apart is not.
+with seeds^2 = sd_a^2/s_a + sd_b^2/s_b (Welch's degrees of freedom) and items^2 = p_a(1-p_a)/n + p_b(1-p_b)/n
+(binomial). A table does not say how often two methods answer differently, so that both ends are needed: what low cannot
+tell apart is noise, and what high tells apart is not.
 """
 
 import math
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from welltuned.audit.configurations import Configuration
 from welltuned.audit.records import Problem, Side
 
-# Variance of the paired difference over that of independent answers: the lowest of 81 pairs of reruns at equal batch size
-# in tests/recorded/batch_by_method.jsonl.gz (median 0.50); measured.
+# Variance of the paired difference over that of independent answers: the lowest of 81 pairs of reruns at equal batch
+# size in tests/recorded/batch_by_method.jsonl.gz (median 0.50); measured.
 PAIRED_SHARE = 0.2
 ENOUGH = 4  # degrees of freedom that two methods' own repeats must have before those of all methods are taken; assumed
 OWN = 3  # seeds of each from which their own spread is taken; assumed
