@@ -61,7 +61,7 @@ def test_the_band_holds_the_vertex_and_is_exact_for_a_parabola_within_its_three_
 
 def test_a_wide_band_goes_on_linearly_beyond_the_three_points():
     found = optimum.estimate([1.0, 2.0, 4.0, 8.0, 16.0], [2.0, 1.001, 1.0, 1.001, 2.0])
-    level = found.best_nats + found.tolerance_nats
+    level = found.best_value + found.tolerance
     assert found.band_high == pytest.approx(8.0 * 2.0 ** ((level - 1.001) / (2.0 - 1.001)))
     assert found.centre == pytest.approx(4.0)
 
@@ -108,9 +108,9 @@ def test_ties_lie_in_the_middle():
 
 
 def test_the_right_edge_is_where_half_the_gain_is_lost():
-    found = optimum.estimate([1e-4, 1e-3, 1e-2], [1.0, 0.5, 1.5], base_nats=1.5)
+    found = optimum.estimate([1e-4, 1e-3, 1e-2], [1.0, 0.5, 1.5], base_loss=1.5)
     assert found.right_edge == pytest.approx(10**-2.5)  # half way up, at loss 1.0
-    assert optimum.estimate([1e-4, 1e-3, 1e-2], [1.0, 0.5, 0.6], base_nats=1.5).right_edge is None
+    assert optimum.estimate([1e-4, 1e-3, 1e-2], [1.0, 0.5, 0.6], base_loss=1.5).right_edge is None
     assert optimum.estimate([1e-4, 1e-3, 1e-2], [1.0, 0.5, 0.6]).right_edge is None
 
 

@@ -24,14 +24,15 @@ class Optimum:
     learning_rate: float | None  # vertex of the log-parabola
     reason: str
     best_rate: float  # of those tried; the middle one of equals
-    best_nats: float
+    best_value: float
     edge: str  # "low" | "high": the best is the lowest | highest tried; "both": there is only one; "" inside
     band_low: float
     band_high: float
     band_low_open: bool  # the band reaches the lowest rate tried, so that it may go on
     band_high_open: bool
-    tolerance_nats: float
+    tolerance: float  # in the unit of the metric
     right_edge: float | None  # None: not reached by the rates tried, or the base's loss is unknown
+    num_diverged: int = 0  # of the runs behind the points, in which each counts with its declared value
 
     @property
     def centre(self) -> float:
@@ -42,11 +43,22 @@ class Optimum:
 def of_cell(cell: Cell) -> Optimum | None:
     """Estimate a cell's optimum from its selection trials; None where no trial has a score."""
     points = [(rate.learning_rate, rate.mean_nll) for rate in cell.rates if rate.mean_nll is not None]
-    return estimate([rate for rate, _ in points], [nll for _, nll in points], cell.base_nll) if points else None
+    if not points:
+        return None
+    num_diverged = sum(rate.num_diverged for rate in cell.rates)
+    return estimate([rate for rate, _ in points], [nll for _, nll in points], cell.base_nll, num_diverged=num_diverged)
 
 
-def estimate(rates: Sequence[float], losses: Sequence[float], base_nats: float | None = None) -> Optimum:
-    """Estimate the optimum of losses in nats at ascending learning rates.
+def estimate(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    base_loss: float | None = None,
+    tolerance: float | None = None,
+    num_diverged: int = 0,
+) -> Optimum:
+    """Estimate the optimum of a metric whose smaller values are better (negate one whose larger ones are).
+
+    The band is what lies within `tolerance` of the bottom, in the metric's unit; 1 % of the best value if None.
 
     >>> round(estimate([1e-3, 1e-2, 1e-1], [2.0, 1.0, 2.0]).learning_rate, 6)
     0.01
@@ -54,13 +66,13 @@ def estimate(rates: Sequence[float], losses: Sequence[float], base_nats: float |
     if not rates or len(rates) != len(losses) or any(low >= high for low, high in itertools.pairwise(rates)):
         raise ValueError(f"got rates {list(rates)} and {len(losses)} losses, expected as many, ascending, at least one")
     x = [math.log(rate) for rate in rates]
-    best_nats = min(losses)
-    first, last = _equals(losses, best_nats)
-    tolerance = NEAR_OPTIMAL * abs(best_nats)
+    best = min(losses)
+    first, last = _equals(losses, best)
+    tolerance = NEAR_OPTIMAL * abs(best) if tolerance is None else tolerance
     enclosed = first > 0 and last < len(x) - 1
     bottom = _bottom(x, losses, first, last) if enclosed else None
-    low, low_open = _band_end(x, losses, first, -1, best_nats, tolerance, bottom)
-    high, high_open = _band_end(x, losses, last, +1, best_nats, tolerance, bottom)
+    low, low_open = _band_end(x, losses, first, -1, best, tolerance, bottom)
+    high, high_open = _band_end(x, losses, last, +1, best, tolerance, bottom)
     edge = {(True, True): "both", (True, False): "low", (False, True): "high", (False, False): ""}[
         (first == 0, last == len(x) - 1)
     ]
@@ -68,14 +80,15 @@ def estimate(rates: Sequence[float], losses: Sequence[float], base_nats: float |
         learning_rate=math.exp(bottom.x) if bottom else None,
         reason=_edge_reason(edge),
         best_rate=rates[(first + last) // 2],
-        best_nats=best_nats,
+        best_value=best,
         edge=edge,
         band_low=math.exp(low),
         band_high=math.exp(high),
         band_low_open=low_open,
         band_high_open=high_open,
-        tolerance_nats=tolerance,
-        right_edge=_right_edge(x, losses, last, best_nats, base_nats),
+        tolerance=tolerance,
+        right_edge=_right_edge(x, losses, last, best, base_loss),
+        num_diverged=num_diverged,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from welltuned.analysis.cells import score_nats
 from welltuned.records import Result, Role, Status
 
+Pairs = tuple[tuple[str, str], ...]  # names with their values
 NLL, ACCURACY = "validation_nll", "test_accuracy"  # the two metrics of our own results
 
 
@@ -20,7 +21,8 @@ class Run:
 
     `value` is the metric in its own unit; a diverged run has the value that it counts with (our own results: the base
     model's loss, accuracy 0) and `diverged` set. `problem` names what must be equal for two runs to be compared (model,
-    data set, size of the data): methods are compared within it and never across.
+    data set, size of the data): methods are compared within it and never across. `setting` holds whatever else was set,
+    by name (alpha, optimizer, schedule, ...), and `scaling` is the multiplier s of y = W x + s B A x.
     """
 
     method: str
@@ -34,7 +36,9 @@ class Run:
     num_items: int | None = None
     split: str | None = None
     diverged: bool = False
-    problem: tuple[tuple[str, str], ...] = ()
+    problem: Pairs = ()
+    setting: Pairs = ()
+    scaling: float | None = None
     num_train: int | None = None
     num_tokens: int | None = None
     seconds: float | None = None
@@ -55,15 +59,20 @@ class Table:
         """Say whether `one` is strictly better than `other`."""
         return one > other if self.higher_is_better else one < other
 
+    @property
+    def sign(self) -> int:
+        """Return what a value is multiplied with to make larger better."""
+        return 1 if self.higher_is_better else -1
+
     def score(self, run: Run) -> float:
         """Return the value with the sign that makes larger better."""
-        return run.value if self.higher_is_better else -run.value
+        return self.sign * run.value
 
     def methods(self) -> tuple[str, ...]:
         """Return the methods in the order of their first appearance."""
         return tuple(dict.fromkeys(run.method for run in self.runs))
 
-    def problems(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+    def problems(self) -> tuple[Pairs, ...]:
         """Return the problems in the order of their first appearance."""
         return tuple(dict.fromkeys(run.problem for run in self.runs))
 
@@ -73,6 +82,11 @@ class Table:
 
 
 PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+SETTING = (
+    *("alpha", "alpha_pattern", "rank_pattern", "dropout", "start_from", "loraplus_lr_ratio"),
+    *("optimizer", "beta1", "beta2", "beta2_batch_size", "epsilon", "momentum", "weight_decay", "max_grad_norm"),
+    *("lr_scheduler_type", "lr_floor", "warmup_ratio", "warmup_steps", "num_train_epochs", "max_steps"),
+)
 
 
 def of_results(results: Sequence[Result], metric: str = NLL) -> Table:
@@ -102,6 +116,8 @@ def run_of(result: Result, metric: str, graded: bool) -> Run | None:
         split="validation" if metric == NLL else "test",
         diverged=result.status is Status.DIVERGED,
         problem=tuple((name, _text(getattr(config, name))) for name in PROBLEM),
+        setting=tuple((name, _text(getattr(config, name))) for name in SETTING),
+        scaling=config.scaling,
         num_train=config.num_train,
         num_tokens=result.num_tokens,
         seconds=result.seconds,

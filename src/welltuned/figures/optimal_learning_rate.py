@@ -180,7 +180,7 @@ def rows(numbers: Optima) -> list[dict[str, Any]]:
             "band_high_open": found.band_high_open,
             "band_centre": found.centre,
             "right_edge": found.right_edge,
-            "tolerance_nats": found.tolerance_nats,
+            "tolerance_nats": found.tolerance,
             "slope": track.slope,
         }
         for track in numbers.tracks

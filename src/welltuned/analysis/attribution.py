@@ -1,0 +1,205 @@
+"""Which knob the metric's variance belongs to: learning rate, batch size, rank, method, seed, and their interactions.
+
+Estimator: analysis of variance of every run's value on the factors that vary, as categories, with all main effects and
+two-way interactions of the hyperparameters; the seed is a main effect. A term's share is eta^2 = SS / SS_total with
+type II sums of squares: what the term adds to all terms that do not contain it. In a balanced design (every
+combination equally often) these are the classical orthogonal ones and the shares with the residual add up to 1. In an
+unbalanced one they need not, `balanced` is False, and `confounded` is the part that no single term can claim. The
+residual holds higher interactions, and the seeds where they are not a factor.
+
+Asked twice: of all runs that may select, and of each cell's tuned value. The first answers what a study that fixes its
+hyperparameters is at the mercy of, the second what is left once the learning rate is tuned: "is it the batch size or
+the learning rate?" (D1 between Lee & Lee 2026 and "Learning Rate Matters" 2026).
+"""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from welltuned.analysis.grid import Place, Tuned, places, tuned
+from welltuned.analysis.runs import Run, Table
+
+KNOBS = ("learning_rate", "batch_size", "rank", "method")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A main effect (one factor) or an interaction (two)."""
+
+    factors: tuple[str, ...]
+    sum_of_squares: float
+    dof: int
+    share: float  # of the total sum of squares
+
+
+@dataclass(frozen=True)
+class Variance:
+    """One decomposition."""
+
+    terms: tuple[Term, ...]
+    residual: float  # share
+    residual_dof: int
+    confounded: float  # share that the terms cannot be told apart in; 0 in a balanced design
+    balanced: bool
+    num_values: int
+    sd: float  # of the values decomposed
+
+    def share(self, *factors: str) -> float:
+        """Return the share of one term; 0 where the factor does not vary."""
+        return next((term.share for term in self.terms if set(term.factors) == set(factors)), 0.0)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A problem's variance before and after tuning the learning rate; None, with `reason`, where nothing varies."""
+
+    place: Place  # problem, training rows and settings
+    raw: Variance | None
+    tuned: Variance | None
+    reason: str
+
+
+def attribution(table: Table) -> tuple[Attribution, ...]:
+    """Return the attribution of every problem of the table."""
+    raw: defaultdict[Place, list[Run]] = defaultdict(list)
+    cells: defaultdict[Place, list[Tuned]] = defaultdict(list)
+    where = places(table)
+    marked = any(run.selected for run in table.runs)
+    for index, run in enumerate(table.runs):
+        if run.selected == marked:
+            raw[_problem(where[index])].append(run)
+    for cell in tuned(table):
+        cells[_problem(cell.place)].append(cell)
+    return tuple(_of_problem(place, runs, cells[place]) for place, runs in raw.items())
+
+
+def _problem(place: Place) -> Place:
+    return place.without("learning_rate", "batch_size", "rank", "method")
+
+
+def _of_problem(place: Place, runs: Sequence[Run], cells: Sequence[Tuned]) -> Attribution:
+    before = decompose([run.value for run in runs], [_levels(run) for run in runs])
+    values, levels = _tuned_values(cells)
+    after = decompose(values, levels) if values else None
+    missing = " and ".join(name for name, found in (("raw", before), ("tuned", after)) if found is None)
+    reason = f"no factor varies, or all values are equal: {missing}" if missing else ""
+    return Attribution(place, before, after, reason)
+
+
+def _levels(run: Run) -> dict[str, object]:
+    levels: dict[str, object] = {name: getattr(run, name) for name in KNOBS}
+    return levels | {"seed": run.seed}
+
+
+def _tuned_values(cells: Sequence[Tuned]) -> tuple[list[float], list[dict[str, object]]]:
+    """Return a value for each cell and seed where all cells name their seeds, else one for each cell."""
+    values: list[float] = []
+    levels: list[dict[str, object]] = []
+    seeded = all(cell.by_seed for cell in cells)
+    for cell in cells:
+        knobs: dict[str, object] = {name: getattr(cell.place, name) for name in KNOBS if name != "learning_rate"}
+        for seed, value in cell.by_seed if seeded else (("", cell.value),):
+            values.append(value)
+            levels.append(knobs | {"seed": seed if seeded else None})
+    return values, levels
+
+
+def decompose(values: Sequence[float], levels: Sequence[Mapping[str, object]]) -> Variance | None:
+    """Return the type II decomposition; None where no factor varies or all values are equal.
+
+    Seeds are a factor only where each is shared by several configurations and takes part in them evenly enough to be
+    told from them: where every run has a seed of its own they are residual.
+    """
+    y = np.asarray(values, dtype=float)
+    total = float(((y - y.mean()) ** 2).sum())
+    factors = [name for name in levels[0] if _varies(name, levels)]
+    if not factors or total <= 1e-24 * max(1.0, float((y**2).sum())):
+        return None
+    terms = _terms(factors)
+    sums, full = _sums(y[:, None], terms, levels)
+    dofs, rank = _dofs(terms, levels)
+    balanced = _balanced(factors, levels)
+    shares = [float(sums[term][0]) / total for term in terms]
+    left = 1 - float(full[0]) / total - sum(shares)
+    found = tuple(
+        Term(term, float(sums[term][0]), dofs[term], share) for term, share in zip(terms, shares, strict=True)
+    )
+    return Variance(
+        terms=found,
+        residual=float(full[0]) / total,
+        residual_dof=len(y) - rank,
+        confounded=0.0 if balanced else left,
+        balanced=balanced,
+        num_values=len(y),
+        sd=float(y.std(ddof=1)),
+    )
+
+
+def _varies(name: str, levels: Sequence[Mapping[str, object]]) -> bool:
+    counts = Counter(level[name] for level in levels)
+    if len(counts) < 2:
+        return False
+    return name != "seed" or (None not in counts and max(counts.values()) > 1)
+
+
+def _block(term: Sequence[str], levels: Sequence[Mapping[str, object]]) -> np.ndarray:
+    """Return the indicator columns [values, levels of the term]."""
+    keys = [tuple(level[name] for name in term) for level in levels]
+    index = {key: column for column, key in enumerate(dict.fromkeys(keys))}
+    block = np.zeros((len(keys), len(index)))
+    block[np.arange(len(keys)), [index[key] for key in keys]] = 1.0
+    return block
+
+
+def _terms(factors: Sequence[str]) -> list[tuple[str, ...]]:
+    pairs = itertools.combinations([name for name in factors if name != "seed"], 2)
+    return [*((name,) for name in factors), *pairs]
+
+
+def _sums(
+    y_NK: np.ndarray, terms: Sequence[tuple[str, ...]], levels: Sequence[Mapping[str, object]]
+) -> tuple[dict[tuple[str, ...], np.ndarray], np.ndarray]:
+    """Return the type II sums of squares of K columns of N values, by term, and the residual ones."""
+    blocks = {term: _block(term, levels) for term in terms}
+    sums: dict[tuple[str, ...], np.ndarray] = {}
+    for term in terms:
+        others = [blocks[other] for other in terms if not set(term) <= set(other)]
+        lower, higher = (
+            _residual(y_NK, _basis(others, len(y_NK))),
+            _residual(y_NK, _basis([*others, blocks[term]], len(y_NK))),
+        )
+        sums[term] = np.maximum(lower - higher, 0.0)
+    return sums, _residual(y_NK, _basis(list(blocks.values()), len(y_NK)))
+
+
+def _dofs(
+    terms: Sequence[tuple[str, ...]], levels: Sequence[Mapping[str, object]]
+) -> tuple[dict[tuple[str, ...], int], int]:
+    blocks = {term: _block(term, levels) for term in terms}
+    size = len(levels)
+    dofs: dict[tuple[str, ...], int] = {}
+    for term in terms:
+        others = [blocks[other] for other in terms if not set(term) <= set(other)]
+        dofs[term] = _basis([*others, blocks[term]], size).shape[1] - _basis(others, size).shape[1]
+    return dofs, _basis(list(blocks.values()), size).shape[1]
+
+
+def _basis(blocks: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Return an orthonormal basis of the design with a mean and these blocks: [values, rank]."""
+    left, sizes, _ = np.linalg.svd(np.concatenate([np.ones((size, 1)), *blocks], axis=1), full_matrices=False)
+    return left[:, sizes > sizes[0] * size * np.finfo(float).eps]
+
+
+def _residual(y_NK: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    return ((y_NK - basis @ (basis.T @ y_NK)) ** 2).sum(axis=0)
+
+
+def _balanced(factors: Sequence[str], levels: Sequence[Mapping[str, object]]) -> bool:
+    counts = Counter(tuple(level[name] for name in factors) for level in levels)
+    cells = 1
+    for name in factors:
+        cells *= len({level[name] for level in levels})
+    return len(counts) == cells and len(set(counts.values())) == 1
