@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from welltuned.analysis.flips import Flips, flips
 from welltuned.audit import book as books
 from welltuned.audit import columns, sources, studies
 from welltuned.audit.conclusions import Conclusion, conclusions
-from welltuned.audit.configurations import Configuration, group
+from welltuned.audit.configurations import group
 from welltuned.audit.findings import Facts, Finding, findings, verdict
 from welltuned.audit.records import Book, Request
 from welltuned.audit.tuned import Tuned, baseline, tuned
@@ -22,7 +23,7 @@ class Audit:
     findings: tuple[Finding, ...]
     tuned: tuple[Tuned, ...]
     conclusions: tuple[Conclusion, ...]
-    configurations: tuple[Configuration, ...]
+    flips: tuple[Flips, ...]  # of every method that shares configurations with the baseline
 
 
 def audit(path: Path, request: Request | None = None) -> Audit:
@@ -44,6 +45,13 @@ def of_book(book: Book, request: Request) -> Audit:
     rows = tuned(book)
     methods = tuple(dict.fromkeys(row.method for row in rows))
     base = methods[0] if len(methods) == 1 and request.baseline is None else baseline(methods, request.baseline)
-    configurations = group(book.judging)
-    facts = Facts(book, base, rows, conclusions(book, rows, base), configurations)
-    return Audit(book, base, verdict(facts), findings(facts), rows, facts.conclusions, configurations)
+    facts = Facts(book, base, rows, conclusions(book, rows, base), group(book.judging), _flips(book, base))
+    return Audit(book, base, verdict(facts), findings(facts), rows, facts.conclusions, facts.flips)
+
+
+def _flips(book: Book, base: str) -> tuple[Flips, ...]:
+    """Compare every method with the baseline at the configurations that chose, which are all there are."""
+    table = book.choosing.table
+    others = [method for method in table.methods() if method != base]
+    found = [flips(table, method, base) for method in others]
+    return tuple(one for one in found if one.configurations)

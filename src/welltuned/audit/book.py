@@ -10,7 +10,7 @@ from welltuned.audit import columns as recognition
 from welltuned.audit import diverged
 from welltuned.audit.columns import Columns
 from welltuned.audit.records import Book, Entry, Request, Sheet, Side, Unscored
-from welltuned.audit.rows import Reader, Row, read_row, varying_settings
+from welltuned.audit.rows import Reader, Row, read_row, setting_names
 from welltuned.errors import InputError, problem
 
 
@@ -18,7 +18,7 @@ def book(sheet: Sheet, columns: Columns, request: Request) -> Book:
     """Read every row. Raises InputError that names the rows which hold text where a number belongs."""
     metric = columns.names["metric"][0]
     higher = _direction(metric, request)
-    reader = Reader(sheet, columns, varying_settings(sheet, columns))
+    reader = Reader(sheet, columns, setting_names(columns))
     rows = [read_row(reader, row, place) for row, place in zip(sheet.rows, sheet.places, strict=True)]
     if reader.wrong:
         raise InputError(reader.problems())

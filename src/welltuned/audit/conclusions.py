@@ -15,11 +15,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from welltuned.analysis.grid import Mean
+from welltuned.analysis.runs import Pairs
 from welltuned.analysis.wording import plural
+from welltuned.analysis.multiplicity import holm
 from welltuned.audit import noise as noises
-from welltuned.audit.configurations import Configuration, group
+from welltuned.audit.configurations import group
 from welltuned.audit.noise import Noise
-from welltuned.audit.records import Book, Problem
+from welltuned.audit.records import Book
 from welltuned.audit.selection import Inflation, inflation
 from welltuned.audit.tuned import NEEDED, NOUNS, Tuned
 
@@ -38,7 +41,7 @@ class Standing(enum.StrEnum):
 class Conclusion:
     """One "winner is better than loser by difference", in the metric's unit; the difference is > 0."""
 
-    problem: Problem
+    problem: Pairs
     winner: str
     loser: str
     winner_value: float
@@ -60,54 +63,38 @@ def conclusions(book: Book, tuned: Sequence[Tuned], baseline: str) -> tuple[Conc
     drawn: list[tuple[Conclusion, Tuned, Tuned]] = []
     for where in problems:
         here = [row for row in tuned if row.problem == where]
-        near = [one for one in members if one.problem == where]
+        near = [one for one in members if one.place.problem == where]
         drawn += [(_drawn(book, winner, loser, near), winner, loser) for winner, loser in _pairs(book, here, baseline)]
     adjusted = holm([one.p_value for one, _, _ in drawn])
     return tuple(
-        _judged(replace(one, adjusted_p=p), winner, loser)
+        _judged(replace(one, adjusted_p=p.adjusted), winner, loser)
         for (one, winner, loser), p in zip(drawn, adjusted, strict=True)
     )
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return Holm's adjusted p-values; a conclusion without one counts in the family as if it were 1.
-
-    >>> holm([0.01, 0.04, None])
-    [0.03, 0.08, None]
-    """
-    filled = [1.0 if p is None else p for p in p_values]
-    found: list[float | None] = [None] * len(filled)
-    highest = 0.0
-    for step, n in enumerate(sorted(range(len(filled)), key=lambda n: filled[n])):
-        highest = max(highest, min(1.0, (len(filled) - step) * filled[n]))
-        found[n] = None if p_values[n] is None else highest
-    return found
-
-
 def _pairs(book: Book, here: Sequence[Tuned], baseline: str) -> list[tuple[Tuned, Tuned]]:
     """Return (winner, loser) of every comparison on a problem: with the baseline, and the best with the runner-up."""
-    sign = -1.0 if book.judging.higher_is_better else 1.0
-    ranked = sorted(here, key=lambda row: sign * row.headline.mean)
+    ranked = sorted(here, key=lambda row: -book.judging.table.sign * row.headline.value)
     base = next((row for row in here if row.method == baseline), None)
     pairs = [(ranked[0], ranked[1])] if len(ranked) > 1 else []
     if base is not None:
         place = ranked.index(base)
         pairs += [(row, base) for row in ranked[:place]] + [(base, row) for row in ranked[place + 1 :]]
     distinct = {(one.method, other.method): (one, other) for one, other in pairs}
-    return [(one, other) for one, other in distinct.values() if one.headline.mean != other.headline.mean]
+    return [(one, other) for one, other in distinct.values() if one.headline.value != other.headline.value]
 
 
-def _drawn(book: Book, winner: Tuned, loser: Tuned, near: Sequence[Configuration]) -> Conclusion:
+def _drawn(book: Book, winner: Tuned, loser: Tuned, near: Sequence[Mean]) -> Conclusion:
     one, other = winner.headline, loser.headline
     found = noises.of_difference(one, other, near, book.judging)
-    difference = abs(one.mean - other.mean)
+    difference = abs(one.value - other.value)
     added = inflation(book, winner.num_configurations, None if found.high is None else found.high / math.sqrt(2))
     return Conclusion(
         problem=winner.problem,
         winner=winner.method,
         loser=loser.method,
-        winner_value=one.mean,
-        loser_value=other.mean,
+        winner_value=one.value,
+        loser_value=other.value,
         difference=difference,
         noise=found,
         p_value=None if not found.high else two_sided(difference / found.high, found.degrees),

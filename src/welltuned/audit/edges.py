@@ -6,18 +6,18 @@ else was tried there, over all values.
 
 from collections.abc import Sequence
 
-from welltuned.audit.configurations import Configuration
+from welltuned.analysis.grid import Mean
 
 KNOBS = ("learning_rate", "batch_size", "rank")
 
 
-def value_of(configuration: Configuration, knob: str) -> float | None:
+def value_of(one: Mean, knob: str) -> float | None:
     """Return a configuration's value of a knob."""
-    values = (configuration.learning_rate, configuration.batch_size, configuration.rank)
+    values = (one.place.learning_rate, one.place.batch_size, one.place.rank)
     return values[KNOBS.index(knob)]
 
 
-def edge(knob: str, mine: Sequence[Configuration], winner: Configuration) -> str | None:
+def edge(knob: str, mine: Sequence[Mean], winner: Mean) -> str | None:
     """Say at which end of the values tried the best one is: "low", "high", "" inside; None where none can be told."""
     same = [one for one in mine if _others(one, knob) == _others(winner, knob)]
     values = _tried(same, knob)
@@ -29,9 +29,9 @@ def edge(knob: str, mine: Sequence[Configuration], winner: Configuration) -> str
     return "low" if chosen == values[0] else "high" if chosen == values[-1] else ""
 
 
-def _tried(configurations: Sequence[Configuration], knob: str) -> list[float]:
+def _tried(configurations: Sequence[Mean], knob: str) -> list[float]:
     return sorted({value for one in configurations if (value := value_of(one, knob)) is not None})
 
 
-def _others(configuration: Configuration, knob: str) -> tuple[object, ...]:
-    return (*(value_of(configuration, other) for other in KNOBS if other != knob), configuration.settings)
+def _others(one: Mean, knob: str) -> tuple[object, ...]:
+    return (*(value_of(one, other) for other in KNOBS if other != knob), one.place.setting, one.place.num_train)

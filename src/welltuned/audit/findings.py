@@ -4,16 +4,21 @@ Each check is a function of the facts that gives no, one or several findings, an
 where it does not.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from welltuned.analysis.flips import Flips
+from welltuned.analysis.grid import Mean
 from welltuned.analysis.wording import plural
 from welltuned.audit.conclusions import Conclusion, Standing
-from welltuned.audit.configurations import Configuration
+from welltuned.audit.configurations import shares_seed
+from welltuned.audit.noise import pooled
 from welltuned.audit.records import Book
+from welltuned.audit.selection import bound, left_out
 from welltuned.audit.tuned import NEEDED, NOUNS, Tuned
-from welltuned.audit.wording import counts_text, listed
+from welltuned.audit.wording import counts_text, difference_text, listed
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Facts:
     baseline: str
     tuned: tuple[Tuned, ...]
     conclusions: tuple[Conclusion, ...]
-    configurations: tuple[Configuration, ...]
+    configurations: tuple[Mean, ...]  # of the side that judges
+    flips: tuple[Flips, ...]  # of every method with the baseline
 
     @property
     def base(self) -> tuple[Tuned, ...]:
@@ -47,38 +53,36 @@ class Facts:
 
 
 def verdict(facts: Facts) -> tuple[str, ...]:
-    """Return the audit in two or three sentences: the baseline, then the conclusions."""
-    lines = [_baseline(facts)]
+    """Return the audit in two sentences: the baseline, then the conclusions."""
     if len(facts.methods) == 1:
-        return (*lines, f"{facts.baseline} is the only method, so that the table compares no methods.")
+        return (_baseline(facts), f"{facts.baseline} is the only method, so that the table compares no methods.")
     counts = Counter(one.standing for one in facts.conclusions)
-    standing = f"{counts[Standing.SURVIVES]} survive, {counts[Standing.DOES_NOT]} do not"
-    lines.append(
-        f"Of {plural(len(facts.conclusions), 'conclusion')} that the table invites, {standing}, and of "
-        f"{counts[Standing.CANNOT_TELL]} the table cannot tell."
+    stands, falls, open_ones = (counts[standing] for standing in Standing)
+    return (
+        _baseline(facts),
+        f"Of {plural(len(facts.conclusions), 'conclusion')} that the table invites, {stands} "
+        f"{'survives' if stands == 1 else 'survive'}, {falls} {'does' if falls == 1 else 'do'} not, and "
+        f"{open_ones} cannot be told from it.",
     )
-    return tuple(lines)
 
 
 def _baseline(facts: Facts) -> str:
+    """Say whether the baseline was tuned, and what follows if it was not."""
     given = [counts_text(name, [row.knob(name).count for row in facts.base]) for name in NEEDED]
-    text = f"The baseline {facts.baseline} was tuned over {given[0]}, {given[1]} and {given[2]}"
-    where = _where(facts)
-    passes = {row.passes for row in facts.base}
-    needed = ", ".join(f"{count} {NOUNS[name]}s" for name, count in NEEDED.items())
-    if passes == {True}:
-        return f"{text}{where}: it passes as a tuned baseline (at least {needed})."
-    if False not in passes:
-        return f"{text}{where}: the table does not say whether it is a tuned baseline (at least {needed})."
-    little = "comparisons in this table say little about the methods" if len(facts.methods) > 1 else "it fails"
-    return f"{text}{where}: {little} (a tuned baseline has at least {needed})."
+    on = f" on each of {len(facts.base)} problems" if len(facts.base) > 1 else ""
+    text = f"The baseline {facts.baseline} was tuned over {given[0]}, {given[1]} and {given[2]}{on}"
+    failing = [name for name in NEEDED if any(row.knob(name).passes is False for row in facts.base)]
+    if not failing:
+        known = all(row.passes for row in facts.base)
+        return f"{text}: {'it passes' if known else 'whether it passes is not said'} ({CRITERION})."
+    if "learning_rate" in failing and len(facts.methods) > 1:
+        return f"{text}: comparisons in this table say little about the methods ({CRITERION})."
+    short = " and ".join(f"{NOUNS[name]}s" for name in failing)
+    rest = "" if len(facts.methods) == 1 else ", so that a conclusion holds at most for those tried"
+    return f"{text}: too few {short}{rest} ({CRITERION})."
 
 
-def _where(facts: Facts) -> str:
-    failing = sum(row.passes is not True for row in facts.base)
-    if len(facts.base) == 1 or failing in (0, len(facts.base)):
-        return f" on each of {len(facts.base)} problems" if len(facts.base) > 1 else ""
-    return f" ({failing} of {len(facts.base)} problems fall short)"
+CRITERION = "tuned means at least " + ", ".join(f"{count} {NOUNS[name]}s" for name, count in NEEDED.items())
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
@@ -92,7 +96,9 @@ def _criterion(facts: Facts) -> list[Finding]:
         knobs = [row.knob(name) for row in facts.base]
         if any(knob.passes is False for knob in knobs):
             counts = counts_text(name, [knob.count for knob in knobs])
-            text = f"The baseline {facts.baseline} was given {counts}, not at least {least}."
+            failing = sum(knob.passes is False for knob in knobs)
+            where = f" on {failing} of {len(knobs)} problems" if len(knobs) > 1 else ""
+            text = f"The baseline {facts.baseline} was given {counts}, fewer than {least}{where}."
             found.append(Finding("baseline", True, text))
         elif any(knob.passes is None for knob in knobs):
             do = f"write --column {name}=NAME or --value {name}=VALUE if you know"
@@ -126,8 +132,8 @@ def _edges(facts: Facts) -> list[Finding]:
         for side, word in (("low", "lowest"), ("high", "highest")):
             rows = [row for row in facts.tuned if row.knob(name).edge == side]
             if rows:
-                text = f"The best {NOUNS[name]} is the {word} tried for {_named(rows, facts)}: a better one may lie beyond."
-                found.append(Finding("edge", name == "learning_rate", text))
+                text = f"The best {NOUNS[name]} is the {word} tried for {_named(rows, facts)}"
+                found.append(Finding("edge", name == "learning_rate", f"{text}: a better one may lie beyond."))
     single = [row for row in facts.tuned if row.knob("learning_rate").count == 1]
     if single:
         text = f"A single learning rate, hence none tuned: {_named(single, facts)}."
@@ -146,11 +152,11 @@ def _seeds(facts: Facts) -> list[Finding]:
 
 
 def _repeats(facts: Facts) -> list[Finding]:
-    shared = [one for one in facts.configurations if one.shares_seed]
+    shared = [one for one in facts.configurations if shares_seed(one)]
     if not shared:
         return []
     text = (
-        f"{plural(len(shared), 'configuration')} were run repeatedly with one and the same seed: their spread is from the "
+        f"Repeats of {plural(len(shared), 'configuration')} carry one and the same seed: their spread is that of the "
         "software and the machine alone, and a new seed would change more."
     )
     return [Finding("seeds", True, text)]
@@ -161,20 +167,57 @@ def _noise(facts: Facts) -> list[Finding]:
     if not blind:
         return []
     text = (
-        f"No noise can be computed for {plural(len(blind), 'comparison')}: the table has no spread with its number of seeds, "
-        "no repeated configuration, and no number of test items. If you know them: --value num_seeds=N, num_items=N."
+        f"No noise can be computed for {plural(len(blind), 'comparison')}: no spread with its number of seeds, no "
+        "repeated configuration, no number of test items. If you know them: --value num_seeds=N --value num_items=N."
     )
     return [Finding("noise", True, text)]
 
 
+def _spread(facts: Facts) -> list[Finding]:
+    """Say how much a single run varies, where the table has repeats."""
+    found = pooled(facts.configurations, "configurations")
+    if found is None or found.sd == 0:
+        return []
+    size = difference_text(found.sd, facts.book.judging)
+    text = f"A single run varies by {size} (standard deviation within repeats, {found.degrees} degrees of freedom)."
+    return [Finding("noise", False, text)]
+
+
 def _selection(facts: Facts) -> list[Finding]:
-    tried = max(row.num_configurations for row in facts.tuned)
+    """Say what choosing by the numbers that are shown adds: measured by leaving seeds out, and bounded."""
+    most = max(facts.tuned, key=lambda row: row.num_configurations)
+    tried = most.num_configurations
     if facts.book.fresh or tried < 2:
         return []
-    splits = {entry.run.split for entry in facts.book.judging.entries}
-    on = "the test split itself" if splits == {"test"} else "the numbers that are shown"
-    text = f"A method's number is the best of up to {tried} configurations, picked by {on}: it is too good."
+    side = facts.book.judging
+    on = "the test split itself" if {run.split for run in side.table.runs} == {"test"} else "the numbers that are shown"
+    text = f"A method's number is the best of up to {tried} configurations, chosen by {on}: it is too good."
+    noise = pooled([one for one in facts.configurations if one.place.problem == most.problem], "configurations")
+    if noise is not None and noise.sd > 0:
+        sigma = noise.sd / math.sqrt(most.headline.num_seeds)
+        text += f" Chance adds at most {difference_text(bound(sigma, tried), side)} to the best of {tried}, on average."
+    measured = left_out(facts.configurations, side)
+    if measured:
+        row = max(measured, key=lambda one: one.inflation)
+        text += (
+            f" Measured on {row.method} by leaving one of {row.num_seeds} seeds out: "
+            f"{difference_text(row.inflation, side)}."
+        )
     return [Finding("selection", True, text)]
+
+
+def _flips(facts: Facts) -> list[Finding]:
+    """Name the methods whose order with the baseline depends on the configuration that one fixes."""
+    both = [one for one in facts.flips if one.side(one.one) and one.side(one.other)]
+    if not both:
+        return []
+    named = [
+        f"{one.one} ahead in {len(one.side(one.one))}, {one.other} in {len(one.side(one.other))} of "
+        f"{len(one.configurations)}"
+        for one in both
+    ]
+    text = f"Whoever fixes one configuration for both finds either order: {listed(named)}."
+    return [Finding("flips", True, text)]
 
 
 def _diverged(facts: Facts) -> list[Finding]:
@@ -216,7 +259,9 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _seeds,
     _repeats,
     _noise,
+    _spread,
     _selection,
+    _flips,
     _diverged,
     _unscored,
     _reading,

@@ -3,18 +3,20 @@
 The difference of two configurations over s seeds each, on n test items that both answer, has a standard error between
     low  = max(seeds, sqrt(PAIRED_SHARE) * items / sqrt(s))    the two agree on most items
     high = sqrt(seeds^2 + items^2)                             the two answer independently
-with seeds^2 = sd_a^2/s_a + sd_b^2/s_b (Welch's degrees of freedom) and items^2 = p_a(1-p_a)/n + p_b(1-p_b)/n
+with seeds that of the differences by seed, where both have the same ones, else seeds^2 = sd_a^2/s_a + sd_b^2/s_b
+(Welch's degrees of freedom, or those of repeats pooled over configurations) and items^2 = p_a(1-p_a)/n + p_b(1-p_b)/n
 (binomial). A table does not say how often two methods answer differently, so that both ends are needed: what low cannot
 tell apart is noise, and what high tells apart is not.
 """
 
 import math
-from collections import defaultdict
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from welltuned.audit.configurations import Configuration
-from welltuned.audit.records import Problem, Side
+from welltuned.analysis.grid import Mean
+from welltuned.audit.configurations import num_items, shares_seed
+from welltuned.audit.records import Side
 
 # Variance of the paired difference over that of independent answers: the lowest of 81 pairs of reruns at equal batch
 # size in tests/recorded/batch_by_method.jsonl.gz (median 0.50); measured.
@@ -50,7 +52,7 @@ class Noise:
         return self.low is not None and self.low > 0
 
 
-def pooled(configurations: Sequence[Configuration], where: str) -> SeedNoise | None:
+def pooled(configurations: Sequence[Mean], where: str) -> SeedNoise | None:
     """Return the standard deviation within repeated configurations, pooled over them; None without repeats.
 
     s^2 = sum (n_i - 1) s_i^2 / sum (n_i - 1), over configurations in which nothing diverged.
@@ -60,22 +62,11 @@ def pooled(configurations: Sequence[Configuration], where: str) -> SeedNoise | N
     if not degrees:
         return None
     squares = math.fsum((one.num_seeds - 1) * (one.sd or 0.0) ** 2 for one in repeated)
-    same = any(one.shares_seed for one in repeated)
-    return SeedNoise(math.sqrt(squares / degrees), degrees, f"{where}, {degrees} degrees of freedom", same)
+    same = any(shares_seed(one) for one in repeated)
+    return SeedNoise(math.sqrt(squares / degrees), degrees, f"repeats of {where}, {degrees} degrees of freedom", same)
 
 
-def by_problem(configurations: Sequence[Configuration]) -> dict[Problem, SeedNoise]:
-    """Return the pooled noise of seeds of each problem that has repeats."""
-    members: defaultdict[Problem, list[Configuration]] = defaultdict(list)
-    for one in configurations:
-        members[one.problem].append(one)
-    found = {where: pooled(here, "repeats of all methods") for where, here in members.items()}
-    return {where: noise for where, noise in found.items() if noise is not None}
-
-
-def of_difference(
-    one: Configuration, other: Configuration, configurations: Sequence[Configuration], side: Side
-) -> Noise:
+def of_difference(one: Mean, other: Mean, configurations: Sequence[Mean], side: Side) -> Noise:
     """Return the noise of the difference of two configurations' means, given all configurations of their problem."""
     seeds, degrees, source, bound = _seeds(one, other, configurations)
     items = _items(one, other, side)
@@ -92,28 +83,33 @@ def of_difference(
     )
 
 
-def _seeds(
-    one: Configuration, other: Configuration, configurations: Sequence[Configuration]
-) -> tuple[float | None, float, str, bool]:
+def _seeds(one: Mean, other: Mean, configurations: Sequence[Mean]) -> tuple[float | None, float, str, bool]:
     """Return (standard error from seeds, degrees of freedom, source, whether it is only a lower bound)."""
+    same = shares_seed(one) or shares_seed(other)
+    gaps = _paired(one, other)
+    if len(gaps) >= OWN:
+        return statistics.stdev(gaps) / math.sqrt(len(gaps)), len(gaps) - 1, f"{len(gaps)} seeds that both have", same
     if one.sd is not None and other.sd is not None and min(one.num_seeds, other.num_seeds) >= OWN:
         error, degrees = welch(one.sd, one.num_seeds, other.sd, other.num_seeds)
-        same = one.shares_seed or other.shares_seed
-        return error, degrees, f"seeds of the two, {one.num_seeds} and {other.num_seeds}", same
-    theirs = [member for member in configurations if member.method in (one.method, other.method)]
-    found = pooled(theirs, f"repeats of {one.method} and {other.method}")
+        return error, degrees, f"{one.num_seeds} and {other.num_seeds} seeds of their own", same
+    names = (one.place.method, other.place.method)
+    found = pooled([member for member in configurations if member.place.method in names], " and ".join(names))
     if found is None or found.degrees < ENOUGH:
-        found = pooled(configurations, "repeats of all methods")
+        found = pooled(configurations, "all methods")
     if found is None:
-        stated = one.sd is not None or other.sd is not None
-        why = "a spread without its number of seeds" if stated else "no repeated configuration and no spread"
+        spreads = any(run.sd is not None for member in (one, other) for run in member.runs)
+        why = "a spread without its number of seeds" if spreads else "no repeated configuration and no spread"
         return None, math.inf, why, False
-    return (
-        found.sd * math.sqrt(1 / one.num_seeds + 1 / other.num_seeds),
-        found.degrees,
-        found.source,
-        found.is_lower_bound,
-    )
+    scale = math.sqrt(1 / one.num_seeds + 1 / other.num_seeds)
+    return found.sd * scale, found.degrees, found.source, found.is_lower_bound
+
+
+def _paired(one: Mean, other: Mean) -> list[float]:
+    """Return the differences by seed where both have one run of each of the same seeds."""
+    ours, theirs = dict(one.by_seed), dict(other.by_seed)
+    if ours.keys() != theirs.keys() or not len(ours) == len(theirs) == one.num_seeds == other.num_seeds:
+        return []
+    return [ours[seed] - theirs[seed] for seed in ours]
 
 
 def welch(sd_a: float, n_a: int, sd_b: float, n_b: int) -> tuple[float, float]:
@@ -128,9 +124,13 @@ def welch(sd_a: float, n_a: int, sd_b: float, n_b: int) -> tuple[float, float]:
     return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
 
 
-def _items(one: Configuration, other: Configuration, side: Side) -> float | None:
+def _items(one: Mean, other: Mean, side: Side) -> float | None:
     """Return the standard error over items of the difference of two shares, in the metric's unit."""
-    if not side.is_share or one.num_items is None or other.num_items is None:
+    ours, theirs = num_items(one), num_items(other)
+    if not side.is_share or ours is None or theirs is None:
         return None
-    shares = ((one.mean / side.one, one.num_items), (other.mean / side.one, other.num_items))
-    return side.one * math.sqrt(math.fsum(share * (1 - share) / n for share, n in shares))
+    return side.one * math.sqrt(
+        math.fsum(
+            share * (1 - share) / n for share, n in ((one.value / side.one, ours), (other.value / side.one, theirs))
+        )
+    )

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from welltuned.analysis.runs import Run, Table
 from welltuned.audit.parsing import Cell
 
-Problem = tuple[tuple[str, str], ...]
-
 
 @dataclass(frozen=True)
 class Request:
@@ -36,17 +34,10 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run with where it stands and the settings beyond learning rate, batch size and rank that it was made with."""
+    """A run and where it stands in the table."""
 
     run: Run
     place: str
-    settings: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Return what makes two runs repeats of one another: everything but the seed."""
-        run = self.run
-        return (run.method, run.problem, run.learning_rate, run.batch_size, run.rank, self.settings)
 
 
 @dataclass(frozen=True)
@@ -68,10 +59,6 @@ class Side:
     def one(self) -> float:
         """Return what "all items correct" is in the metric's unit: 1, or 100 where it is in per cent."""
         return 100.0 if self.percent else 1.0
-
-    def better(self, one: float, other: float) -> bool:
-        """Say whether `one` is strictly better than `other`."""
-        return one > other if self.higher_is_better else one < other
 
 
 @dataclass(frozen=True)

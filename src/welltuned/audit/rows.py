@@ -23,7 +23,7 @@ class Reader:
 
     sheet: Sheet
     columns: Columns
-    varying: tuple[str, ...]
+    settings: tuple[str, ...]
     wrong: dict[tuple[str, str], list[str]] = field(default_factory=dict[tuple[str, str], list[str]])
     percent: bool = False
 
@@ -78,10 +78,10 @@ def read_row(reader: Reader, row: Mapping[str, Cell], place: str) -> Row:
         num_items=_count(reader, "num_items", row, place),
         split=_split(reader, row),
         problem=_problem(reader, row),
+        setting=tuple((name, parsing.text(row.get(name))) for name in reader.settings),
     )
-    settings = tuple((name, parsing.text(row.get(name))) for name in reader.varying)
     whole = [tuple(int(number) for number in numbers) for numbers in (batches, ranks)]
-    return Row(Entry(run, place, settings), has_value, count, status, rates, whole[0], whole[1])
+    return Row(Entry(run, place), has_value, count, status, rates, whole[0], whole[1])
 
 
 def _value(reader: Reader, row: Mapping[str, Cell], place: str) -> tuple[float | None, float | None]:
@@ -150,10 +150,9 @@ def _split(reader: Reader, row: Mapping[str, Cell]) -> str | None:
     return (recognition.split_of(text) or text) if text else recognition.split_of(reader.columns.names["metric"][0])
 
 
-def varying_settings(sheet: Sheet, columns: Columns) -> tuple[str, ...]:
-    """List the columns of other settings in which the rows differ, but for those that are the method's name."""
-    names = [name for name in columns.names.get("setting", ()) if name not in columns.names.get("method", ())]
-    return tuple(name for name in names if len({parsing.text(row.get(name)) for row in sheet.rows}) > 1)
+def setting_names(columns: Columns) -> tuple[str, ...]:
+    """List the columns of other settings, but for those that are part of the method's name."""
+    return tuple(name for name in columns.names.get("setting", ()) if name not in columns.names.get("method", ()))
 
 
 def _fault(name: str, expected: str, found: Sequence[str]) -> str:

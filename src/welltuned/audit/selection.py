@@ -5,9 +5,13 @@ average (maximal inequality; Boucheron, Lugosi, Massart, Concentration Inequalit
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from welltuned.audit.records import Book
+from welltuned.analysis.grid import Mean
+from welltuned.analysis.inflation import leave_one_seed_out
+from welltuned.analysis.runs import Pairs
+from welltuned.audit.records import Book, Side
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,36 @@ def inflation(book: Book, num_tried: int, sigma: float | None) -> Inflation:
     if book.fresh or num_tried < 2:
         return Inflation(1 if book.fresh else num_tried, sigma, 0.0)
     return Inflation(num_tried, sigma, None if sigma is None else bound(sigma, num_tried))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The inflation of choosing by all seeds but one, on the configurations of a method that share their seeds."""
+
+    method: str
+    problem: Pairs
+    num_configurations: int
+    num_seeds: int
+    inflation: float  # in the metric's unit; positive: the chosen number is too good
+
+
+def left_out(configurations: Sequence[Mean], side: Side) -> tuple[LeftOut, ...]:
+    """Measure the inflation of each method that has two or more configurations with the same two or more seeds."""
+    found: list[LeftOut] = []
+    for method, where in dict.fromkeys((one.place.method, one.place.problem) for one in configurations):
+        mine = [one for one in configurations if (one.place.method, one.place.problem) == (method, where)]
+        grid = _shared_seeds(mine)
+        if len(grid) > 1:
+            result = leave_one_seed_out(grid, side.higher_is_better)
+            found.append(LeftOut(method, where, len(grid), len(grid[0]), result.inflation))
+    return tuple(found)
+
+
+def _shared_seeds(mine: Sequence[Mean]) -> list[list[float]]:
+    """Return values as configurations x seeds, of the seeds that are the most common set of two or more."""
+    tables = [dict(one.by_seed) for one in mine if len(dict(one.by_seed)) == one.num_seeds > 1]
+    sets = [frozenset(table) for table in tables]
+    if not sets:
+        return []
+    seeds = sorted(max(dict.fromkeys(sets), key=sets.count))
+    return [[table[seed] for seed in seeds] for table in tables if frozenset(table) == frozenset(seeds)]

@@ -3,24 +3,20 @@
 Selection trials, in validation NLL, choose; reruns on fresh seeds, in validation NLL or in test accuracy, judge.
 """
 
-import dataclasses
 import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from welltuned.analysis.runs import ACCURACY, NLL, PROBLEM, run_of
+from welltuned.analysis.runs import ACCURACY, NLL, run_of
 from welltuned.audit.columns import role_of
 from welltuned.audit.records import Book, Entry, Request, Side, Unscored
 from welltuned.errors import InputError, problem
-from welltuned.records import Config, Result, Role, Status
+from welltuned.records import Result, Role, Status
 from welltuned.store import Store, recorded
 from welltuned.store.store import DATABASE
 
 RECORDED = ".jsonl.gz"
-KNOBS = frozenset(("method", "learning_rate", "batch_size", "rank", "init_seed", "order_seed", "subset_seed"))
-# What follows from the settings and the data, and no setting of its own.
-DERIVED = frozenset(("base_hash", "data_hash", "method_version", "method_source", "scaling", "start_hash"))
 
 
 def is_study(path: Path) -> bool:
@@ -47,9 +43,8 @@ def read(path: Path, request: Request) -> Book:
 
 def of_study(source: str, results: Sequence[Result], metric: str) -> Book:
     """Make a book of a study's results."""
-    varying = _varying(results)
-    choosing = _side(results, NLL, Role.SELECT, varying)
-    judging = _side(results, metric, Role.CONFIRM, varying)
+    choosing = _side(results, NLL, Role.SELECT)
+    judging = _side(results, metric, Role.CONFIRM)
     if not choosing.entries:
         raise InputError(problem(source, "a study without a scored trial", "at least one", "run the study first"))
     if metric == ACCURACY and not judging.entries:
@@ -70,20 +65,14 @@ def of_study(source: str, results: Sequence[Result], metric: str) -> Book:
     )
 
 
-def _side(results: Sequence[Result], metric: str, role: Role, varying: Sequence[str]) -> Side:
+def _side(results: Sequence[Result], metric: str, role: Role) -> Side:
     graded = any(result.test_correct is not None for result in results)
     entries = tuple(
-        Entry(run, result.trial_id, tuple((name, str(getattr(result.config, name))) for name in varying))
+        Entry(run, result.trial_id)
         for result in results
         if result.role is role and (run := run_of(result, metric, graded)) is not None
     )
     return Side(entries, metric, metric == ACCURACY, metric == ACCURACY)
-
-
-def _varying(results: Sequence[Result]) -> list[str]:
-    """List the settings, beyond the knobs and the problem, in which the study's trials differ."""
-    names = [field.name for field in dataclasses.fields(Config) if field.name not in KNOBS | DERIVED | set(PROBLEM)]
-    return [name for name in names if len({str(getattr(result.config, name)) for result in results}) > 1]
 
 
 def _is_recorded(path: Path) -> bool:

@@ -7,9 +7,11 @@ least 3 learning rates, 3 batch sizes and 2 ranks. What a table does not say is 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from welltuned.analysis.grid import Mean
+from welltuned.analysis.runs import Pairs
 from welltuned.audit import edges
-from welltuned.audit.configurations import Configuration, best, group, of
-from welltuned.audit.records import Book, Problem
+from welltuned.audit.configurations import best, group, key_of, of
+from welltuned.audit.records import Book
 from welltuned.errors import InputError, problem
 
 NEEDED = {"learning_rate": 3, "batch_size": 3, "rank": 2}  # arXiv 2602.04998, its criterion
@@ -41,13 +43,14 @@ class Tuned:
     """What one method was given on one problem, and what it came to."""
 
     method: str
-    problem: Problem
+    problem: Pairs
     knobs: tuple[Knob, ...]
     num_configurations: int
     num_runs: int
     num_seeds: int | None  # distinct seeds; None: the table does not say
     num_diverged: int
-    headline: Configuration
+    chosen: Mean  # the configuration with the best mean
+    headline: Mean  # the same configuration where it is judged
 
     @property
     def passes(self) -> bool | None:
@@ -63,28 +66,30 @@ class Tuned:
 def tuned(book: Book) -> tuple[Tuned, ...]:
     """Return what each method was given on each problem, in the table's order."""
     chosen, judged = group(book.choosing), group(book.judging)
-    keys = dict.fromkeys((one.problem, one.method) for one in chosen)
+    keys = dict.fromkeys((run.problem, run.method) for run in book.choosing.table.runs)
     return tuple(_tuned(book, of(chosen, method, where), judged) for where, method in keys)
 
 
-def _tuned(book: Book, mine: Sequence[Configuration], judged: Sequence[Configuration]) -> Tuned:
-    entries = [entry for one in mine for entry in one.entries]
-    seeds = {entry.run.seed for entry in entries if entry.run.seed is not None}
-    stated = max(entry.run.num_seeds for entry in entries)
+def _tuned(book: Book, mine: Sequence[Mean], judged: Sequence[Mean]) -> Tuned:
+    runs = [run for one in mine for run in one.runs]
+    seeds = {run.seed for run in runs if run.seed is not None}
+    stated = max(run.num_seeds for run in runs)
     winner = best(mine, book.choosing)
+    headline = next((one for one in judged if key_of(one) == key_of(winner)), winner) if book.fresh else winner
     return Tuned(
-        method=winner.method,
-        problem=winner.problem,
+        method=winner.place.method,
+        problem=winner.place.problem,
         knobs=tuple(_knob(name, mine, winner) for name in NEEDED),
         num_configurations=len(mine),
         num_runs=sum(one.num_seeds for one in mine),
         num_seeds=len(seeds) or (stated if "num_seeds" in book.stated else None),
         num_diverged=sum(one.num_diverged for one in mine),
-        headline=next((one for one in judged if one.key == winner.key), winner) if book.fresh else winner,
+        chosen=winner,
+        headline=headline,
     )
 
 
-def _knob(name: str, mine: Sequence[Configuration], winner: Configuration) -> Knob:
+def _knob(name: str, mine: Sequence[Mean], winner: Mean) -> Knob:
     values = tuple(sorted({value for one in mine if (value := edges.value_of(one, name)) is not None}))
     return Knob(name, values, edges.edge(name, mine, winner))
 

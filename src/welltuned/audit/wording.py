@@ -1,9 +1,10 @@
-"""How an audit's numbers read: in the metric's unit, points of a share with one decimal, everything else with four digits."""
+"""How an audit's numbers read: shares in per cent and points with one decimal, everything else with four digits."""
 
 from collections.abc import Sequence
 
+from welltuned.analysis.runs import Pairs
 from welltuned.analysis.wording import DASH, plural, rate_text
-from welltuned.audit.records import Problem, Side
+from welltuned.audit.records import Side
 from welltuned.audit.tuned import NOUNS, Knob
 
 FEW = 4  # values listed before a range is given instead; assumed
@@ -25,12 +26,12 @@ def difference_text(difference: float | None, side: Side) -> str:
     return f"{difference:.2g}"
 
 
-def problem_text(problem: Problem, differing: Sequence[str]) -> str:
+def problem_text(problem: Pairs, differing: Sequence[str]) -> str:
     """Name a problem by the columns in which the table's problems differ; "" where there is only one."""
     return ", ".join(value or DASH for name, value in problem if name in differing)
 
 
-def differing(problems: Sequence[Problem]) -> tuple[str, ...]:
+def differing(problems: Sequence[Pairs]) -> tuple[str, ...]:
     """List the columns in which problems differ.
 
     >>> differing([(("model", "a"), ("data", "x")), (("model", "b"), ("data", "x"))])
