@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from welltuned.analysis.grid import Place, Tuned, places, tuned
+from welltuned.analysis.grid import Place, Tuned, places, pooled_noise, tuned
 from welltuned.analysis.runs import Run, Table
 
 KNOBS = ("learning_rate", "batch_size", "rank", "method")
@@ -62,18 +62,86 @@ class Attribution:
     reason: str
 
 
+@dataclass(frozen=True)
+class Shares:
+    """The shares of a problem with their redrawn twins (a parametric bootstrap over seeds)."""
+
+    place: Place
+    values: dict[tuple[str, ...], float]
+    draws: dict[tuple[str, ...], list[float]] | None  # None: no configuration was run under two seeds
+    balanced: bool
+
+
 def attribution(table: Table) -> tuple[Attribution, ...]:
     """Return the attribution of every problem of the table."""
-    raw: defaultdict[Place, list[Run]] = defaultdict(list)
-    cells: defaultdict[Place, list[Tuned]] = defaultdict(list)
+    raw, cells = _runs(table), _cells(table)
+    return tuple(_of_problem(place, runs, cells.get(place, [])) for place, runs in raw.items())
+
+
+def redrawn_raw(table: Table, generator: np.random.Generator, num_draws: int = 200) -> tuple[Shares, ...]:
+    """Return the shares over all runs of every problem, each run's value redrawn with the noise of its problem."""
+    noise = pooled_noise(table)
+    found: list[Shares] = []
+    for place, runs in _runs(table).items():
+        pooled = noise.get(place.problem)
+        errors = None if pooled is None else ([pooled.sd] * len(runs), [float(pooled.dof)] * len(runs))
+        shares = _redrawn(
+            place, [run.value for run in runs], [_levels(run) for run in runs], errors, generator, num_draws
+        )
+        found += [shares] if shares else []
+    return tuple(found)
+
+
+def redrawn_tuned(table: Table, generator: np.random.Generator, num_draws: int = 200) -> tuple[Shares, ...]:
+    """Return the shares over the tuned values of every problem, each cell's mean redrawn with its own error."""
+    found: list[Shares] = []
+    for place, cells in _cells(table).items():
+        levels = [_knobs(cell) for cell in cells]
+        errors = [cell.error for cell in cells if cell.error is not None]
+        dofs = [cell.dof for cell in cells if cell.dof is not None]
+        known = (errors, dofs) if len(errors) == len(dofs) == len(cells) else None
+        shares = _redrawn(place, [cell.value for cell in cells], levels, known, generator, num_draws)
+        found += [shares] if shares else []
+    return tuple(found)
+
+
+def _redrawn(
+    place: Place,
+    values: Sequence[float],
+    levels: Sequence[Mapping[str, object]],
+    errors: tuple[Sequence[float], Sequence[float]] | None,
+    generator: np.random.Generator,
+    num_draws: int,
+) -> Shares | None:
+    whole = decompose(values, levels)
+    if whole is None:
+        return None
+    terms = [term.factors for term in whole.terms]
+    draws = None
+    if errors is not None:
+        noise_NK = generator.standard_t(np.asarray(errors[1])[:, None], size=(len(values), num_draws))
+        y_NK = np.asarray(values)[:, None] + np.asarray(errors[0])[:, None] * noise_NK
+        sums, _ = _sums(y_NK, terms, levels)
+        totals = ((y_NK - y_NK.mean(axis=0)) ** 2).sum(axis=0)
+        draws = {term: (sums[term] / totals).tolist() for term in terms}
+    return Shares(place, {term.factors: term.share for term in whole.terms}, draws, whole.balanced)
+
+
+def _runs(table: Table) -> dict[Place, list[Run]]:
+    found: defaultdict[Place, list[Run]] = defaultdict(list)
     where = places(table)
     marked = any(run.selected for run in table.runs)
     for index, run in enumerate(table.runs):
         if run.selected == marked:
-            raw[_problem(where[index])].append(run)
+            found[_problem(where[index])].append(run)
+    return found
+
+
+def _cells(table: Table) -> dict[Place, list[Tuned]]:
+    found: defaultdict[Place, list[Tuned]] = defaultdict(list)
     for cell in tuned(table):
-        cells[_problem(cell.place)].append(cell)
-    return tuple(_of_problem(place, runs, cells[place]) for place, runs in raw.items())
+        found[_problem(cell.place)].append(cell)
+    return found
 
 
 def _problem(place: Place) -> Place:
@@ -94,16 +162,20 @@ def _levels(run: Run) -> dict[str, object]:
     return levels | {"seed": run.seed}
 
 
+def _knobs(cell: Tuned) -> dict[str, object]:
+    knobs: dict[str, object] = {name: getattr(cell.place, name) for name in KNOBS if name != "learning_rate"}
+    return knobs | {"seed": None}
+
+
 def _tuned_values(cells: Sequence[Tuned]) -> tuple[list[float], list[dict[str, object]]]:
     """Return a value for each cell and seed where all cells name their seeds, else one for each cell."""
     values: list[float] = []
     levels: list[dict[str, object]] = []
     seeded = all(cell.by_seed for cell in cells)
     for cell in cells:
-        knobs: dict[str, object] = {name: getattr(cell.place, name) for name in KNOBS if name != "learning_rate"}
         for seed, value in cell.by_seed if seeded else (("", cell.value),):
             values.append(value)
-            levels.append(knobs | {"seed": seed if seeded else None})
+            levels.append(_knobs(cell) | {"seed": seed if seeded else None})
     return values, levels
 
 

@@ -92,6 +92,7 @@ def redrawn(
     statistic: Callable[[np.ndarray], float],
     generator: np.random.Generator,
     num_draws: int = NUM_DRAWS,
+    level: float = CONFIDENCE,
 ) -> Estimate:
     """Return a statistic of several means with its parametric-bootstrap interval over seeds."""
     value = statistic(np.array([one.mean for one in means]))
@@ -99,4 +100,4 @@ def redrawn(
     if draws is None:
         return Estimate(value, None, None, "no interval: a mean over one seed, and no configuration was repeated")
     found = [statistic(draw) for draw in draws]
-    return percentile(value, found, f"parametric bootstrap over seeds, {num_draws:,} draws")
+    return percentile(value, found, f"parametric bootstrap over seeds, {num_draws:,} draws", level)

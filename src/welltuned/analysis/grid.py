@@ -53,7 +53,11 @@ class Place:
     def label(self) -> str:
         """Name the place in words, without its problem."""
         parts = [("method", self.method)] if self.method else []
-        parts += [(name, value) for name in reversed(NUMERIC) if (value := getattr(self, name)) is not None]
+        parts += [
+            (name, value)
+            for name in ("rank", "batch_size", "learning_rate")
+            if (value := getattr(self, name)) is not None
+        ]
         return label((*parts, *self.setting))
 
 

@@ -142,8 +142,8 @@ def surge(points: Sequence[RatePoint]) -> Surge:
     return Surge(
         peak_rate=float(np.exp((y + _surge_shape(peak, x)).mean())),
         peak_batch=Estimate(float(np.exp(peak)), float(np.exp(first)), float(np.exp(last)), basis),
-        low_open=first <= low,
-        high_open=last >= high,
+        low_open=bool(first <= low),
+        high_open=bool(last >= high),
         reached=bool(x.min() <= peak <= x.max()),
     )
 
