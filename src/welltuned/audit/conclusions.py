@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from welltuned.analysis.grid import Mean
+from welltuned.analysis.multiplicity import holm
 from welltuned.analysis.runs import Pairs
 from welltuned.analysis.wording import plural
-from welltuned.analysis.multiplicity import holm
 from welltuned.audit import noise as noises
 from welltuned.audit.configurations import group
 from welltuned.audit.noise import Noise

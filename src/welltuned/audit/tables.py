@@ -1,0 +1,129 @@
+"""The audit's tables as text, for screen and page alike: what was tuned, what survives, flips, how it was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from welltuned.analysis.wording import DASH, plural, signed
+from welltuned.audit.assemble import Audit
+from welltuned.audit.conclusions import Conclusion, Standing
+from welltuned.audit.records import Side
+from welltuned.audit.tuned import NEEDED, NOUNS, Tuned
+from welltuned.audit.wording import difference_text, differing, knob_text, problem_text, value_text
+
+EDGE = {"low": "lowest", "high": "highest"}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text; the first `num_text` columns are names, the rest are set to the right."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    num_text: int
+
+
+def tuned_sheet(audit: Audit) -> Sheet:
+    """Return what each method was given on each problem, the baseline first."""
+    names = differing([row.problem for row in audit.tuned])
+    rows = sorted(audit.tuned, key=lambda row: row.method != audit.baseline)
+    header = (*(("problem",) if names else ()), "method", *(f"{NOUNS[name]}s" for name in NEEDED), "on the edge")
+    header += ("configurations", "runs", "seeds", "diverged", audit.book.judging.metric, "tuned")
+    body = tuple(
+        (*((problem_text(row.problem, names),) if names else ()), *_given(row, audit.book.judging)) for row in rows
+    )
+    return Sheet(header, body, 5 + bool(names))
+
+
+def _given(row: Tuned, side: Side) -> tuple[str, ...]:
+    edges = [f"{NOUNS[knob.name]} {EDGE[knob.edge]}" for knob in row.knobs if knob.edge]
+    passes = {True: "yes", False: "no", None: "not said"}[row.passes]
+    return (
+        row.method,
+        *(knob_text(knob) for knob in row.knobs),
+        ", ".join(edges) or DASH,
+        f"{row.num_configurations:,}",
+        f"{row.num_runs:,}",
+        DASH if row.num_seeds is None else f"{row.num_seeds:,}",
+        f"{row.num_diverged:,}",
+        value_text(row.headline.value, side),
+        passes,
+    )
+
+
+def ordered(audit: Audit) -> list[Conclusion]:
+    """Return the conclusions in the order of interest: what beats the baseline first, then by how they stand."""
+    rank = list(Standing)
+    return sorted(
+        audit.conclusions, key=lambda one: (one.loser != audit.baseline, rank.index(one.standing), -one.difference)
+    )
+
+
+def conclusions_sheet(audit: Audit) -> Sheet:
+    """Return every conclusion with its difference, its noise, how it stands and why."""
+    side = audit.book.judging
+    names = differing([row.problem for row in audit.tuned])
+    body = tuple(
+        (
+            *((problem_text(one.problem, names),) if names else ()),
+            f"{one.winner} better than {one.loser}",
+            one.standing.value,
+            "; ".join(one.reasons or one.scope) or DASH,
+            difference_text(one.difference, side),
+            noise_text(one, side),
+        )
+        for one in ordered(audit)
+    )
+    header = (*(("problem",) if names else ()), "conclusion", "stands", "because, or where", "difference", "noise (SE)")
+    return Sheet(header, body, 3 + bool(names))
+
+
+def noise_text(one: Conclusion, side: Side) -> str:
+    """Write the standard error of a difference: one number, a range, or a lower end."""
+    noise = one.noise
+    if not noise.known:
+        return DASH
+    low = difference_text(noise.low, side)
+    high = difference_text(noise.high, side)
+    if noise.high is None:
+        return f"≥ {low}"
+    return low if low == high else f"{low.removesuffix(' points')} to {high}"
+
+
+def flips_sheet(audit: Audit) -> Sheet:
+    """Return, for each method, who is ahead at the configurations shared with the baseline."""
+    side = audit.book.choosing
+    body: list[tuple[str, ...]] = []
+    for one in audit.flips:
+        if len(one.configurations) < 2:
+            continue
+        gaps = [outcome.advantage.value for outcome in one.configurations]
+        rate = one.flip_rate
+        body.append(
+            (
+                f"{one.one} and {one.other}",
+                str(len(gaps)),
+                str(len(one.side(one.one))),
+                str(len(one.side(one.other))),
+                f"{_signed(min(gaps), side)} to {_signed(max(gaps), side)}",
+                DASH if rate is None else f"{100 * rate:.0f} %",
+            )
+        )
+    header = ("methods", "shared configurations", "first ahead", "baseline ahead", "advantage of the first", "flipped")
+    return Sheet(header, tuple(body), 1)
+
+
+def reading(audit: Audit) -> Sheet:
+    """Return which column was read for what."""
+    rows = [(role.replace("_", " "), what) for role, what in audit.book.used]
+    scored, unscored = len(audit.book.choosing.entries), len(audit.book.unscored)
+    rows.append(("runs", f"{plural(scored, 'run')} with a number, {plural(unscored, 'row')} without"))
+    return Sheet(("what", "read from"), tuple(rows), 2)
+
+
+def rows_of(sheet: Sheet) -> Sequence[dict[str, str]]:
+    """Return a sheet as rows by column."""
+    return [dict(zip(sheet.header, row, strict=True)) for row in sheet.rows]
+
+
+def _signed(difference: float, side: Side) -> str:
+    return signed(100 * difference / side.one, 1) if side.is_share else f"{difference:+.2g}".replace("-", "−")
