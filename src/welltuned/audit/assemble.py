@@ -50,8 +50,10 @@ def of_book(book: Book, request: Request) -> Audit:
 
 
 def _flips(book: Book, base: str) -> tuple[Flips, ...]:
-    """Compare every method with the baseline at the configurations that chose, which are all there are."""
+    """Compare every method with the baseline at all configurations; reruns say who is ahead when tuned."""
     table = book.choosing.table
+    if book.fresh and book.judging.metric == book.choosing.metric:
+        table = table.only((*table.runs, *book.judging.table.runs))
     others = [method for method in table.methods() if method != base]
     found = [flips(table, method, base) for method in others]
     return tuple(one for one in found if one.configurations)

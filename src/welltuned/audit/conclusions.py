@@ -128,7 +128,7 @@ def _within_noise(one: Conclusion) -> str:
     if not one.noise.known or one.noise.low is None:
         return ""
     p = two_sided(one.difference / one.noise.low, one.noise.degrees)
-    return f"within the noise ({one.noise.source})" if p >= LEVEL else ""
+    return "within the noise" if p >= LEVEL else ""
 
 
 def _untuned(winner: Tuned, loser: Tuned) -> list[str]:
@@ -159,7 +159,7 @@ def _unseparated(one: Conclusion) -> list[str]:
     if one.noise.seeds is None:
         return [f"how much seeds matter is not said ({one.noise.source})"]
     if one.noise.high is None:
-        return ["how much seeds matter is known from below only (the repeats share one seed)"]
+        return ["how much seeds matter is known from below only, since the repeats share one seed"]
     if one.noise.high == 0:
         return ["no noise at all in the repeats: they are copies, or printed too coarsely"]
     if one.p_value is not None and one.p_value >= LEVEL:

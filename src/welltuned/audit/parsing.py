@@ -12,8 +12,10 @@ Cell = str | int | float | bool | None  # as it comes out of CSV (text), JSON or
 MISSING = frozenset({"", "-", "–", "—", "na", "n/a", "nan", "none", "null", "n.a.", "/"})
 TRUE, FALSE = frozenset({"true", "yes", "y", "t"}), frozenset({"false", "no", "n", "f"})
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?"
-_SPREAD = re.compile(rf"^({_NUMBER})(%?)(?:(?:±|\+/-|\+-|\\pm)({_NUMBER})(%?)|\(±?({_NUMBER})(%?)\))$", re.IGNORECASE)
-_PLAIN = re.compile(rf"^({_NUMBER})(%?)$", re.IGNORECASE)
+_PLAIN = re.compile(rf"({_NUMBER})\s*(%?)", re.IGNORECASE)
+_SPREAD = re.compile(
+    rf"({_NUMBER})\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*({_NUMBER})\s*%?|\(±?\s*({_NUMBER})\s*%?\s*\))", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,14 @@ def number(cell: Cell) -> Reading | None:
         return None
     if isinstance(cell, int | float):
         return Reading(float(cell))
-    text = re.sub(r"[\s$*{}]|\\%", lambda found: "%" if found.group() == "\\%" else "", cell.replace("−", "-"))
-    plain = _PLAIN.match(text)
+    text = re.sub(r"[$*{}]", "", cell.replace("−", "-").replace(r"\%", "%")).strip()
+    plain = _PLAIN.fullmatch(text)
     if plain:
         return Reading(float(plain.group(1)), None, bool(plain.group(2)))
-    spread = _SPREAD.match(text)
+    spread = _SPREAD.fullmatch(text)
     if spread is None:
         return None
-    sd = spread.group(3) or spread.group(5)
-    return Reading(float(spread.group(1)), float(sd), "%" in text)
+    return Reading(float(spread.group(1)), float(spread.group(2) or spread.group(3)), "%" in text)
 
 
 def numbers(cell: Cell) -> tuple[float, ...] | None:

@@ -50,6 +50,55 @@ def _given(row: Tuned, side: Side) -> tuple[str, ...]:
     )
 
 
+def brief_sheet(audit: Audit) -> Sheet:
+    """Return one short row a method, over all problems: counts or their span. Narrow enough for a terminal."""
+    side = audit.book.judging
+    several = len({row.problem for row in audit.tuned}) > 1
+    methods = sorted(dict.fromkeys(row.method for row in audit.tuned), key=lambda method: method != audit.baseline)
+    header = ("method", *(("problems",) if several else ()), *(f"{NOUNS[name]}s" for name in NEEDED))
+    header += ("runs", "seeds", "diverged", *(() if several else ("value",)), "tuned")
+    body: list[tuple[str, ...]] = []
+    for method in methods:
+        rows = [row for row in audit.tuned if row.method == method]
+        passing = sum(row.passes is True for row in rows)
+        unknown = all(row.passes is None for row in rows)
+        verdict = {len(rows): "yes", 0: "not said" if unknown else "no"}.get(passing, f"{passing} of {len(rows)}")
+        body.append(
+            (
+                method,
+                *((str(len(rows)),) if several else ()),
+                *(_span([row.knob(name).count for row in rows]) for name in NEEDED),
+                f"{sum(row.num_runs for row in rows):,}",
+                _span([row.num_seeds for row in rows]),
+                f"{sum(row.num_diverged for row in rows):,}",
+                *(() if several else (value_text(rows[0].headline.value, side),)),
+                verdict,
+            )
+        )
+    return Sheet(header, tuple(body), 1)
+
+
+def conclusion_lines(audit: Audit) -> list[str]:
+    """Return every conclusion as a line: how it stands, by how much of what noise, and the first reason."""
+    side = audit.book.judging
+    names = differing([row.problem for row in audit.tuned])
+    lines: list[str] = []
+    for one in ordered(audit):
+        where = f", {problem_text(one.problem, names)}" if names else ""
+        why = (one.reasons or ("; ".join(one.scope),))[0]
+        size = f"{difference_text(one.difference, side)}, noise {noise_text(one, side)}"
+        lines.append(f"{one.winner} > {one.loser}{where} ({size}): {one.standing.value}: {why}")
+    return lines
+
+
+def _span(counts: Sequence[int | None]) -> str:
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return DASH
+    low, high = min(known), max(known)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
 def ordered(audit: Audit) -> list[Conclusion]:
     """Return the conclusions in the order of interest: what beats the baseline first, then by how they stand."""
     rank = list(Standing)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from welltuned.audit import Audit
     from welltuned.audit.tables import Sheet
 
-SHOWN = 12  # conclusions on the screen before "and so many more"; assumed
+SHOWN = 12  # rows, and conclusions, on the screen before "and so many more"; assumed
 
 
 def command(
@@ -63,7 +63,7 @@ def command(
 
 def show(console: "Console", audit: "Audit") -> None:
     """Print the audit: the verdict, then the findings, then the tables."""
-    from welltuned.audit.tables import conclusions_sheet, flips_sheet, tuned_sheet
+    from welltuned.audit.tables import brief_sheet, conclusion_lines, flips_sheet
 
     side = audit.book.judging
     which = "higher" if side.higher_is_better else "lower"
@@ -76,9 +76,12 @@ def show(console: "Console", audit: "Audit") -> None:
             if finding.serious == serious:
                 word = "finding" if serious else "note"
                 console.print(f"{word}: {finding.text}", markup=False, highlight=False)
-    _print(console, tuned_sheet(audit))
-    if audit.conclusions:
-        _print(console, conclusions_sheet(audit))
+    _print(console, brief_sheet(audit))
+    lines = conclusion_lines(audit)
+    for line in lines[:SHOWN]:
+        console.print(line, markup=False, highlight=False)
+    if len(lines) > SHOWN:
+        print(f"... and {len(lines) - SHOWN} more conclusions")
     shared = flips_sheet(audit)
     if shared.rows:
         _print(console, shared)
