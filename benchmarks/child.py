@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from welltuned.executors import allocator
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ def call(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
 
 
 def _prepare(cache: str) -> None:
+    """Set up the child; all runners get the allocator that welltuned's own child has."""
+    allocator.keep_freed_memory()
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

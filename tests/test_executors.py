@@ -1,6 +1,7 @@
 """The inline executor: events arrive, errors cross as themselves, a dead child is a lost job, no child is orphaned."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -157,3 +158,27 @@ def test_kill_9_of_the_parent_leaves_no_orphan(tmp_path: Path) -> None:
     while _alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(child)
+
+
+ALLOCATES = """
+import mmap, resource
+from welltuned.executors import allocator
+allocator.keep_freed_memory()
+def touched():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(1 << 26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+held = lambda: int(open("/proc/self/statm").read().split()[1]) * mmap.PAGESIZE
+touched()
+again, kept = touched(), held()
+allocator.release()
+print(again, kept - held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep what is freed")
+def test_freed_memory_is_kept_for_the_next_block_and_given_back_between_jobs():
+    shown = subprocess.run([sys.executable, "-c", ALLOCATES], capture_output=True, text=True, check=True)
+    faults, given_back = map(int, shown.stdout.split())
+    assert faults < 1000  # 16,384 pages of a new block
+    assert given_back > 1 << 25

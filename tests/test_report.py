@@ -1,9 +1,12 @@
 """The page: every planted caveat is on it, names are inert, nothing is a NaN, and every SVG is well-formed."""
 
+import base64
 import csv
 import dataclasses
+import hashlib
 import re
 import xml.etree.ElementTree as ElementTree
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from synthetic import Design, Valley
 from welltuned import plugins
 from welltuned.analysis import summary
 from welltuned.analysis.caveats import caveats
+from welltuned.figures import _ink
 from welltuned.records import Role, Status
 from welltuned.report import build
 from welltuned.report.answer import answers
+from welltuned.report.css import DARK_INK
 from welltuned.report.svg import SVG, finish
 
 VOID = {"meta", "br", "link", "img"}
@@ -107,7 +112,25 @@ def test_every_caveat_is_on_the_page_and_before_the_tables(page, spoilt):
     }
     for caveat in found:
         assert caveat.text in page.text
-        assert page.text.index(caveat.text) < page.text.index("The best of each method")
+        assert page.text.index(caveat.text) < page.text.index("Test accuracy at the tuned learning rate")
+
+
+def test_the_sections_stand_in_the_order_of_a_reader(page, folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2 id=[^>]+>([^<]+)", text) == [
+        "Answer",
+        "Caveats",
+        "Figures",
+        "Tables",
+        "Declaration",
+        "Provenance",
+        "How to reproduce",
+        "Terms",
+    ]
+    assert re.findall(r"<h3>([^<]+)", text.partition("Tables</h2>")[0]) == [
+        escape(plugins.load("figures", name).title)
+        for name in sorted(plugins.names("figures"), key=lambda name: plugins.load("figures", name).position)
+    ]
 
 
 def test_a_name_with_a_script_is_inert(page, folder):
@@ -119,8 +142,30 @@ def test_a_name_with_a_script_is_inert(page, folder):
 
 def test_the_page_needs_nothing_from_elsewhere(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "http-equiv" in text and not re.search(r'(src|href)="?https?:', text)
+    assert not re.search(r'(src|href)="?https?:', text)
     assert set(re.findall(r'https?://[^"\s<]+', text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    links = set(re.findall(r'\bhref="([^"#]+)"', text))
+    assert links and all((folder / link).is_file() for link in links)
+
+
+def test_the_policy_allows_the_pages_own_style_sheet_and_nothing_else(folder):
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    (sheet,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    assert not re.search(r"<[^>]+\sstyle=", text) and "unsafe" not in text
+
+
+def test_every_colour_of_a_figure_is_named_and_has_one_on_a_dark_ground(folder):
+    """A colour that the style sheet does not know would stay as it is: dark on dark."""
+    tiles = {str(name) for name in re.findall(r'fill="(#\w+)"', (folder / "figures/heatmap.svg").read_text())}
+    kept = {_ink.ON_LIGHT, _ink.ON_DARK} | tiles
+    for path in (folder / "figures").glob("*.svg"):
+        for colour in re.findall(r'(?:fill|stroke)="(#\w+)"', path.read_text(encoding="utf-8")):
+            assert colour in DARK_INK or colour in kept, f"{path.name}: {colour}"
+    named = {*_ink.COLOURS, _ink.INK, _ink.SOFT, _ink.GRID, _ink.PAPER, _ink.BLANK}
+    assert {colour.lower() for colour in named} == set(DARK_INK)
 
 
 def test_nothing_reads_nan_or_none(folder, page):
@@ -149,16 +194,39 @@ def test_every_figure_is_inlined_with_tooltips_and_unique_ids(page, folder):
 
 
 @pytest.mark.parametrize("name", plugins.names("figures"))
-def test_every_figure_lies_beside_the_page_in_four_formats(name, folder):
+def test_every_figure_lies_beside_the_page_in_five_formats(name, folder):
     root = ElementTree.fromstring((folder / "figures" / f"{name}.svg").read_text(encoding="utf-8"))
     assert root.tag == f"{{{SVG}}}svg" and root.get("role") == "img" and root.get("aria-label")
     texts = ["".join(element.itertext()) for element in root.iter(f"{{{SVG}}}text")]
-    assert "batch size" in " ".join(texts) or "batch 16" in texts  # text stays text
+    assert any(
+        word in " ".join(texts) for word in ("batch", "trials of tuning", "seconds of a trial")
+    )  # text stays text
     assert any(element.tag == f"{{{SVG}}}title" for element in root.iter())
     assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     with (folder / "figures" / f"{name}.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) >= 9
+        assert len(list(csv.DictReader(file))) >= 3
+    snippet = (folder / "figures" / f"{name}.tex").read_text(encoding="utf-8")
+    assert f"\\includegraphics{{{name}.pdf}}" in snippet and "\\caption{" in snippet
+
+
+@pytest.mark.parametrize("name", plugins.names("figures"))
+def test_every_figure_is_as_wide_as_one_column_of_a_paper_or_two(name, folder):
+    width = float(re.search(r'width="([\d.]+)pt"', (folder / "figures" / f"{name}.svg").read_text()).group(1)) / 72
+    assert width in (pytest.approx(3.25), pytest.approx(6.75))
+    snippet = (folder / "figures" / f"{name}.tex").read_text(encoding="utf-8")
+    assert ("\\begin{figure*}" in snippet) == (width > 4)
+
+
+@pytest.mark.parametrize("name", plugins.names("figures"))
+def test_what_is_read_out_of_a_figure_states_its_numbers(name, spoilt, folder):
+    picture = plugins.load("figures", name)
+    text = picture.alt(picture.compute(*spoilt))
+    root = ElementTree.fromstring((folder / "figures" / f"{name}.svg").read_text(encoding="utf-8"))
+    assert root.get("aria-label") == f"{picture.title}. {text}"
+    named = ("method", "learning rate") if name == "attribution" else ("lora", "milora", "pissa")
+    assert all(word in text for word in named) and text.endswith(".")
+    assert len(re.findall(r"\d", text)) > 20
 
 
 def test_results_csv_has_a_row_for_each_trial(folder, spoilt):
@@ -178,10 +246,11 @@ def test_the_same_results_give_the_same_bytes(folder, spoilt, tmp_path):
 
 def test_a_second_report_leaves_nothing_of_the_first(spoilt, tmp_path):
     (tmp_path / "figures").mkdir()
-    for name in ("heatmap.png", "throughput.csv", "../report.html"):
+    (tmp_path / "tables").mkdir()
+    for name in ("heatmap.png", "throughput.csv", "heatmap.tex", "../tables/cost.tex", "../report.html"):
         (tmp_path / "figures" / name).write_text("of an earlier report", encoding="utf-8")
     build((), spoilt[1], tmp_path)
-    assert list((tmp_path / "figures").iterdir()) == []
+    assert list((tmp_path / "figures").iterdir()) == [] == list((tmp_path / "tables").iterdir())
     text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
     assert (
         "earlier report" not in text
@@ -252,7 +321,8 @@ def test_finish_turns_tips_into_titles_and_makes_ids_its_own():
         f'<svg xmlns="{SVG}" xmlns:xlink="http://www.w3.org/1999/xlink"><metadata>x</metadata>'
         '<defs><style type="text/css">*{a: b}</style><path id="m1"/></defs>'
         '<g id="tip:a &lt; b &amp; c"><use xlink:href="#m1" clip-path="url(#p1)"/></g>'
-        "<text style=\"font: 9px 'DejaVu Sans'\">t</text></svg>",
+        "<text style=\"font-size: 9px; font-family: 'DejaVu Sans'\">t</text>"
+        '<path id="unused" d="M 1.23456 -2.001 L 0.5000 1e-07 "/></svg>',
         "heatmap",
         'what "it" shows',
     )
@@ -262,4 +332,9 @@ def test_finish_turns_tips_into_titles_and_makes_ids_its_own():
     assert group[1].get("{http://www.w3.org/1999/xlink}href") == "#heatmap-m1"
     assert group[1].get("clip-path") == "url(#heatmap-p1)"
     assert root.get("aria-label") == 'what "it" shows'
-    assert "metadata" not in made and "<style" not in made and "system-ui" in made
+    assert "metadata" not in made and "<style" not in made and "style=" not in made
+    assert "system-ui" in root.get("font-family") and root.find(f"{{{SVG}}}text").get("font-size") == "9px"
+    assert (
+        root.find(f"{{{SVG}}}path").get("d") == "M 1.23 -2 L 0.5 1e-07"
+        and root.find(f"{{{SVG}}}path").get("id") is None
+    )

@@ -15,7 +15,7 @@ the learning rate?" (D1 between Lee & Lee 2026 and "Learning Rate Matters" 2026)
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Shares:
 
     place: Place
     values: dict[tuple[str, ...], float]
-    draws: dict[tuple[str, ...], list[float]] | None  # None: no configuration was run under two seeds
+    draws: dict[tuple[str, ...], np.ndarray] | None  # None: no configuration was run under two seeds
     balanced: bool
 
 
@@ -123,7 +123,7 @@ def _redrawn(
         y_NK = np.asarray(values)[:, None] + np.asarray(errors[0])[:, None] * noise_NK
         sums, _ = _sums(y_NK, terms, levels)
         totals = ((y_NK - y_NK.mean(axis=0)) ** 2).sum(axis=0)
-        draws = {term: (sums[term] / totals).tolist() for term in terms}
+        draws = {term: sums[term] / totals for term in terms}
     return Shares(place, {term.factors: term.share for term in whole.terms}, draws, whole.balanced)
 
 
@@ -134,7 +134,18 @@ def _runs(table: Table) -> dict[Place, list[Run]]:
     for index, run in enumerate(table.runs):
         if run.selected == marked:
             found[_problem(where[index])].append(run)
-    return found
+    return {
+        place: runs if _swept(runs) else [replace(run, learning_rate=None) for run in runs]
+        for place, runs in found.items()
+    }
+
+
+def _swept(runs: Sequence[Run]) -> bool:
+    """Say whether some cell has two learning rates; where none has, the rates are a consequence and no factor."""
+    rates: defaultdict[tuple[object, ...], set[float | None]] = defaultdict(set)
+    for run in runs:
+        rates[run.method, run.batch_size, run.rank].add(run.learning_rate)
+    return any(len(found) > 1 for found in rates.values())
 
 
 def _cells(table: Table) -> dict[Place, list[Tuned]]:

@@ -261,7 +261,13 @@ def advantage(
         error = statistics.stdev(gaps) / math.sqrt(len(gaps))
         return t_interval(statistics.fmean(gaps), error, len(gaps) - 1, f"paired t over {len(gaps)} seeds", level)
     gap = welch(_uncertain(one, pooled), _uncertain(other, pooled), level)
+    if gap.low is not None and not (_own(one) and _own(other)):
+        gap = dataclasses.replace(gap, basis=f"{gap.basis}, spread pooled over other configurations")
     return gap if table.sign == 1 else gap.negated()
+
+
+def _own(one: Mean | Tuned) -> bool:
+    return one.own_error if isinstance(one, Tuned) else one.sd is not None
 
 
 def _uncertain(one: Mean | Tuned, pooled: dict[Pairs, Noise]) -> Uncertain:

@@ -18,6 +18,7 @@ from welltuned.analysis.grid import Mean, Place, cells, means, optimum_of
 from welltuned.analysis.runs import Table
 
 VERSUS = ("batch_size", "rank", "num_train", "scaling")
+BELOW_PEAK = 4.0  # assumed
 PEAK_RANGE = 256.0  # B_n is sought up to this factor beyond the sizes tried; assumed
 
 
@@ -84,12 +85,19 @@ def _series(place: Place, members: Sequence[tuple[float, Place, float | None]]) 
 
 
 def rising(members: Sequence[Series]) -> tuple[Series, ...]:
-    """Return the series up to their largest eta*; that the data say where to stop leans the slope upwards a little."""
+    """Return the part of each series that rises: all of it where eta* is largest at the largest x.
+
+    Else the points at up to a quarter of where it is largest: nearer to a peak the surge curve has bent already (its
+    local slope there is 0.5 (B_n - B) / (B_n + B), so 0.3 at a quarter). A rise that has ended without a peak is not
+    seen by this and makes the slope too small.
+    """
     found: list[Series] = []
     for member in members:
-        rates = [point.learning_rate for point in member.points]
-        stop = rates.index(max(rates)) + 1 if rates else 0
-        found.append(Series(member.place, member.points[:stop], member.num_edges))
+        points = member.points
+        peak = max(points, key=lambda point: point.learning_rate, default=None)
+        if peak is not None and peak.x < points[-1].x:
+            points = tuple(point for point in points if point.x <= peak.x / BELOW_PEAK)
+        found.append(Series(member.place, points, member.num_edges))
     return tuple(found)
 
 

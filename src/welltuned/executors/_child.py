@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 
 from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
+from welltuned.executors import allocator
 
 ERRORS = {kind.__name__: kind for kind in (InputError, StoreError, MachineError, WelltunedError)}
 PARENT_POLL_SECONDS = 0.5  # assumed: how long an orphan may live on
@@ -22,6 +23,7 @@ def serve(handle: int, entry: str, parent: int) -> None:
 
     `entry` is "module:function" of `run(job, runtime) -> Iterator[Event]`.
     """
+    allocator.keep_freed_memory()
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     connection = Connection(handle)
     sys.excepthook = _reporter(connection)
@@ -39,6 +41,7 @@ def serve(handle: int, entry: str, parent: int) -> None:
             connection.send(("error", *_portable(error)))
         else:
             connection.send(("done",))
+        allocator.release()
 
 
 def _portable(error: WelltunedError) -> tuple[str, list[str]]:

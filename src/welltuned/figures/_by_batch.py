@@ -10,6 +10,7 @@ from welltuned.analysis.cells import order
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import FreshRun, SummaryRow, summarise
 from welltuned.analysis.wording import Key, label, plural, rate_text
+from welltuned.figures._picture import sentences, span_text
 from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
     from welltuned.figures import _ink
 
     with _ink.style():
-        drawing = _ink.figure(3.5)
+        drawing = _ink.column_figure(2.35)
         axes = drawing.add_subplot()
         _ink.grid(axes)
         look_of = _ink.looks([(one.method, one.name) for one in numbers.series])
@@ -107,12 +108,12 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
             axes.plot(x, y, look.dash, color=look.colour, marker=look.marker, label=one.name, zorder=4)
             for here, there, reading in zip(x, y, one.readings, strict=True):
                 seeds = [quantity.scale * value for value in reading.values]
-                axes.plot([here * 0.97] * len(seeds), seeds, ".", color=look.colour, alpha=0.55, markersize=4, zorder=3)
+                axes.plot([here * 0.97] * len(seeds), seeds, ".", color=look.colour, alpha=0.55, markersize=3, zorder=3)
                 low, high = reading.interval.low, reading.interval.high
                 if low is not None and high is not None:
                     ends = [quantity.scale * low, quantity.scale * high]
-                    axes.plot([here, here], ends, "-", color=look.colour, linewidth=1.1, alpha=0.85, zorder=3)
-                    axes.plot([here, here], ends, "_", color=look.colour, markersize=6, zorder=3)
+                    axes.plot([here, here], ends, "-", color=look.colour, linewidth=0.9, alpha=0.85, zorder=3)
+                    axes.plot([here, here], ends, "_", color=look.colour, markersize=4.5, zorder=3)
                 _ink.tip_point(axes, here, there, _tip(one, reading, quantity))
         _ink.batch_axis(axes, numbers.batches)
         axes.set_ylabel(quantity.axis)
@@ -121,21 +122,34 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
 
 
 def _tip(one: Series, reading: Reading, quantity: Quantity) -> str:
-    low, high = reading.interval.low, reading.interval.high
-    span = "" if low is None else f" ({quantity.text(low)} to {quantity.text(high)})"
     seeds = plural(reading.interval.num_seeds, "fresh seed")
     head = f"{one.name}, batch {reading.batch_size}, learning rate {rate_text(reading.learning_rate)}"
-    return f"{head}: {quantity.text(reading.interval.mean)}{span}, {seeds}"
+    return f"{head}: {_value(reading, quantity)}, {seeds}"
+
+
+def _value(reading: Reading, quantity: Quantity) -> str:
+    low, high = reading.interval.low, reading.interval.high
+    span = "" if low is None else f" ({quantity.text(low)} to {quantity.text(high)})"
+    return quantity.text(reading.interval.mean) + span
+
+
+def alt(numbers: ByBatch, quantity: Quantity) -> str:
+    """Read out every line's points."""
+    return sentences(
+        f"{one.name}: "
+        + ", ".join(f"{_value(reading, quantity)} at batch size {reading.batch_size}" for reading in one.readings)
+        for one in numbers.series
+    )
 
 
 def seeds_caption(numbers: ByBatch) -> str:
     """State n, the interval and what is missing."""
-    counts = sorted({reading.interval.num_seeds for one in numbers.series for reading in one.readings})
-    seeds = plural(counts[0], "fresh seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} fresh seeds"
+    counts = [reading.interval.num_seeds for one in numbers.series for reading in one.readings]
+    seeds = span_text(counts, "fresh seed")
     text = (
         "Each point is the learning rate that validation chose, rerun on "
         f"{seeds} that selection never saw: mean, dots for the seeds, "
-        + ("no interval with one seed." if counts[-1] == 1 else "bars for the 95 % t interval over seeds.")
+        + ("no interval with one seed." if max(counts) == 1 else "bars for the 95 % t interval over seeds.")
     )
     if numbers.num_diverged:
         text += f" {plural(numbers.num_diverged, 'diverged rerun')} counted in."

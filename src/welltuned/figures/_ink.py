@@ -1,9 +1,12 @@
-"""How every figure looks: colours that survive colour blindness, one for each method, and tooltips on points.
+"""How every figure looks: the widths of a two-column paper, colours that survive colour blindness, tooltips on points.
 
-A tooltip is written into the artist's SVG id, as "tip:" and the text; report/svg.py turns such ids into `<title>`.
+A tooltip is written into the artist's SVG id, as "tip:" and the text; report/svg.py turns such ids into `<title>`. The
+page shows the same drawing on a dark ground by giving the colours named here others (report/css.py): what must keep its
+colour there, such as text on a coloured tile, is drawn in `ON_LIGHT` or `ON_DARK`.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,23 +23,29 @@ from welltuned.analysis.wording import rate_text
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")  # Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")
-INK, SOFT, GRID = "#1f2328", "#6b7280", "#e5e7eb"
-WIDTH_INCHES = 8.2
+INK, SOFT, GRID, PAPER, BLANK = "#1f2328", "#6b7280", "#e5e7eb", "#ffffff", "#f3f4f6"
+ON_LIGHT, ON_DARK = "#101010", "#fdfdfd"  # text on a coloured ground, light or dark
+COLUMN_INCHES, PAGE_INCHES = 3.25, 6.75  # a column and both of ICML's style; IEEE's and ACM's are a little wider
+LEGEND_LETTERS = 46  # of a name, before it is broken: what fits into a column
 TIP = "tip:"
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that text has the same size everywhere
-    "font.size": 9,
+    "font.size": 7.5,
     "text.parse_math": False,  # names come from a user's file and may hold a dollar sign
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "welltuned",  # the same numbers give the same bytes
     "pdf.fonttype": 42,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 8,
+    "axes.titlepad": 4.0,
+    "axes.labelpad": 2.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.linewidth": 0.8,
+    "axes.linewidth": 0.6,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -44,13 +53,25 @@ STYLE: dict[Any, Any] = {
     "ytick.color": SOFT,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.major.pad": 2.0,
+    "ytick.major.pad": 2.0,
     "text.color": INK,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.2,
     "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "hatch.linewidth": 0.6,
     "figure.dpi": 100,
-    "savefig.dpi": 200,
-    "savefig.facecolor": "white",
+    "savefig.dpi": 300,
+    "savefig.facecolor": PAPER,
 }
 
 
@@ -83,9 +104,14 @@ def looks(series: Sequence[tuple[str, str]]) -> dict[str, Look]:
     return given
 
 
-def figure(height_inches: float) -> Figure:
-    """Return an empty figure as wide as a report."""
-    return Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+def column_figure(height_inches: float) -> Figure:
+    """Return an empty figure as wide as one column of a paper."""
+    return Figure(figsize=(COLUMN_INCHES, height_inches), layout="constrained")
+
+
+def page_figure(height_inches: float) -> Figure:
+    """Return an empty figure as wide as both columns of a paper."""
+    return Figure(figsize=(PAGE_INCHES, height_inches), layout="constrained")
 
 
 def tip(artist: Artist, text: str) -> None:
@@ -95,13 +121,13 @@ def tip(artist: Artist, text: str) -> None:
 
 def tip_point(axes: Axes, x: float, y: float, text: str) -> None:
     """Put an invisible disc with a tooltip over a point, larger than its marker and so easier to hit."""
-    (line,) = axes.plot([x], [y], marker="o", markersize=13, alpha=0.0, linestyle="none", zorder=9)
+    (line,) = axes.plot([x], [y], "o", color=PAPER, markersize=10, alpha=0.0, zorder=9)
     tip(line, text)
 
 
 def grid(axes: Axes, axis: Any = "y") -> None:
     """Draw light grid lines across one axis, or "both"."""
-    axes.grid(True, axis=axis, color=GRID, linewidth=0.8)
+    axes.grid(True, axis=axis, color=GRID, linewidth=0.6)
 
 
 def batch_axis(axes: Axes, batches: Sequence[int]) -> None:
@@ -135,4 +161,22 @@ def legend(drawing: Figure, axes: Axes, columns: int = 4) -> None:
     """Put one legend above all panels."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        drawing.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=2.2, columnspacing=1.6)
+        legend_of(drawing, handles, labels, columns)
+
+
+def legend_of(drawing: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+    """Put a legend of these handles above all panels, in as many columns as their names have room for, at most."""
+    labels = [textwrap.fill(name, LEGEND_LETTERS) for name in labels]
+    longest = max(len(line) for name in labels for line in name.split("\n"))
+    room = drawing.get_figwidth() / (0.35 + 0.055 * longest)  # inches of a handle, and of a letter at 7.5 points
+    drawing.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=max(1, min(columns, len(labels), int(room))),
+        handlelength=1.9,
+        columnspacing=1.1,
+        handletextpad=0.5,
+        borderaxespad=0.1,
+        labelspacing=0.3,
+    )

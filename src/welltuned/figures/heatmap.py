@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from welltuned.analysis.cells import Cell, group, order
 from welltuned.analysis.wording import Key, label, nats_text, plural, rate_text
-from welltuned.figures._picture import Picture
+from welltuned.figures._picture import Picture, sentences, span_text
 from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def draw(numbers: Heatmap) -> Figure:
     with _ink.style():
         columns = min(COLUMNS, len(numbers.panels))
         lines = math.ceil(len(numbers.panels) / columns)
-        drawing = _ink.figure(0.55 + lines * (0.6 + 0.25 * len(numbers.rates)))
+        drawing = _ink.page_figure(0.35 + lines * (0.4 + 0.17 * len(numbers.rates)))
         panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
         losses = [tile.nll for panel in numbers.panels for tile in panel.tiles]
         scale = Normalize(min(losses), max(losses) if max(losses) > min(losses) else min(losses) + 1e-9)
@@ -112,7 +112,7 @@ def draw(numbers: Heatmap) -> Figure:
         bar = drawing.colorbar(
             ScalarMappable(scale, "viridis_r"), ax=panels[: len(numbers.panels)], shrink=0.9, pad=0.015, aspect=28
         )
-        bar.set_label("validation NLL, nats per token")
+        bar.set_label("validation NLL, nats")
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         bar.ax.tick_params(length=0)
         bar.solids.set_edgecolor("face")  # pyright: ignore[reportOptionalMemberAccess]
@@ -127,20 +127,23 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: Heatmap, scale: Normalize) ->
     from welltuned.figures import _ink
 
     colours = colormaps["viridis_r"]
+    size = 5.5 if len(numbers.batches) <= 6 else 4.5
     axes.set_title(panel.name)
-    axes.set_facecolor("#f3f4f6")
+    axes.set_facecolor(_ink.BLANK)
     for tile in panel.tiles:
         x, y = numbers.batches.index(tile.batch_size), numbers.rates.index(tile.learning_rate)
         colour = colours(scale(tile.nll))
-        patch = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.8)
+        patch = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=_ink.PAPER, linewidth=0.6)
         _ink.tip(patch, _tip(panel, tile))
         axes.add_patch(patch)
         brightness = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2]
-        ink = _ink.INK if brightness > DARK else "white"
+        ink = _ink.ON_LIGHT if brightness > DARK else _ink.ON_DARK
         text = "×" if tile.num_diverged else f"{tile.nll:.3f}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=7, color=ink, clip_on=True)
+        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink, clip_on=True)
         if tile.selected:
-            ring = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, edgecolor="#D55E00", linewidth=2, zorder=5)
+            ring = Rectangle(
+                (x - 0.46, y - 0.44), 0.92, 0.88, fill=False, edgecolor=_ink.COLOURS[1], linewidth=1.5, zorder=5
+            )
             axes.add_patch(ring)
     axes.set_xlim(-0.5, len(numbers.batches) - 0.5)
     axes.set_ylim(-0.5, len(numbers.rates) - 0.5)
@@ -160,15 +163,32 @@ def _tip(panel: Panel, tile: Tile) -> str:
 def caption(numbers: Heatmap) -> str:
     """State n, what the marks mean, and what is blank."""
     tiles = [tile for panel in numbers.panels for tile in panel.tiles]
-    counts = sorted({tile.num_seeds for tile in tiles})
-    seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    seeds = span_text([tile.num_seeds for tile in tiles], "seed")
     text = (
-        f"Selection trials, mean over {seeds} for each tile; a frame marks the selected learning rate of a batch size."
+        f"Selection trials, {plural(len(tiles), 'tile')}, mean over {seeds} for each, without an interval; a frame "
+        "marks the selected learning rate of a batch size."
     )
     diverged = sum(tile.num_diverged for tile in tiles)
     if diverged:
         text += f" × marks divergence ({plural(diverged, 'trial')}), coloured as the base model's loss."
     return text + (" Grey: not tried, or without a score." if numbers.num_blank else "")
+
+
+def alt(numbers: Heatmap) -> str:
+    """Read out the selected tile of every column, and the range of each panel."""
+    return sentences(_panel_text(panel) for panel in numbers.panels)
+
+
+def _panel_text(panel: Panel) -> str:
+    losses = [tile.nll for tile in panel.tiles]
+    chosen = ", ".join(
+        f"{nats_text(tile.nll)} at batch size {tile.batch_size} and {rate_text(tile.learning_rate)}"
+        for tile in panel.tiles
+        if tile.selected
+    )
+    diverged = sum(tile.num_diverged > 0 for tile in panel.tiles)
+    text = f"{panel.name}: from {nats_text(min(losses))} to {nats_text(max(losses))} nats; selected: {chosen}"
+    return text + (f"; {plural(diverged, 'tile')} diverged" if diverged else "")
 
 
 def rows(numbers: Heatmap) -> list[dict[str, Any]]:
@@ -189,4 +209,4 @@ def rows(numbers: Heatmap) -> list[dict[str, Any]]:
     ]
 
 
-FIGURE = Picture("Learning rate × batch size", 4, compute, draw, caption, rows)
+FIGURE = Picture("Learning rate × batch size", 30, compute, draw, caption, alt, rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned.analysis.cells import Cell, RatePoint, group
 from welltuned.analysis.optimum import of_cell
 from welltuned.analysis.wording import label, nats_text, plural, rate_text
-from welltuned.figures._picture import Picture
+from welltuned.figures._picture import Picture, sentences, span_text
 from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from welltuned.figures._ink import Look
 
-COLUMNS = 3
+COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,16 @@ def draw(numbers: Sweeps) -> Figure:
     from welltuned.figures import _ink
 
     with _ink.style():
-        columns = 2 if len(numbers.batches) == 4 else min(COLUMNS, len(numbers.batches))
+        columns = min(COLUMNS, len(numbers.batches))
         lines = math.ceil(len(numbers.batches) / columns)
-        drawing = _ink.figure(0.7 + 2.35 * lines)
+        drawing = _ink.page_figure(0.45 + 1.6 * lines)
         panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
         look_of = _ink.looks([(sweep.method, sweep.name) for sweep in numbers.sweeps])
         for axes, batch in zip(panels, numbers.batches, strict=False):
             _ink.grid(axes)
             axes.set_title(f"batch {batch}")
             if numbers.base_nll is not None:
-                base = axes.axhline(numbers.base_nll, color=_ink.SOFT, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+                base = axes.axhline(numbers.base_nll, color=_ink.SOFT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
                 _ink.tip(base, f"the base model before training: {nats_text(numbers.base_nll)}")
             for sweep in numbers.sweeps:
                 if sweep.batch_size == batch:
@@ -102,16 +102,18 @@ def _draw_sweep(axes: Axes, sweep: Sweep, look: Look) -> None:
 
     x = [rate.learning_rate for rate in sweep.rates]
     y = [rate.mean_nll or 0.0 for rate in sweep.rates]
-    axes.plot(x, y, look.dash, color=look.colour, zorder=3, linewidth=1.4)
+    axes.plot(x, y, look.dash, color=look.colour, zorder=3, linewidth=1)
     for here, there, rate in zip(x, y, sweep.rates, strict=True):
-        marker, size = ("x", 6) if rate.num_diverged else (look.marker, 4.2)
-        axes.plot([here], [there], marker, color=look.colour, markersize=size, markeredgewidth=1.2, zorder=4)
+        marker, size = ("x", 4) if rate.num_diverged else (look.marker, 3.2)
+        axes.plot([here], [there], marker, color=look.colour, markersize=size, markeredgewidth=0.9, zorder=4)
         if rate.sd_nll is not None:
             axes.plot(
-                [here, here], [there - rate.sd_nll, there + rate.sd_nll], color=look.colour, linewidth=1, zorder=3
+                [here, here], [there - rate.sd_nll, there + rate.sd_nll], color=look.colour, linewidth=0.8, zorder=3
             )
         if here == sweep.selected_rate:
-            axes.plot([here], [there], "o", color=look.colour, markersize=10, fillstyle="none", zorder=5)
+            axes.plot(
+                [here], [there], "o", color=look.colour, markersize=7, markeredgewidth=0.8, fillstyle="none", zorder=5
+            )
         _ink.tip_point(axes, here, there, _tip(sweep, rate))
 
 
@@ -139,12 +141,12 @@ def _finish(drawing: Figure, panels: list[Any], numbers: Sweeps, columns: int) -
         for name in names
     ]
     soft: dict[str, Any] = {"color": _ink.SOFT, "linestyle": "none"}
-    handles.append(Line2D([], [], marker="o", markersize=9, fillstyle="none", label="selected", **soft))
+    handles.append(Line2D([], [], marker="o", markersize=7, fillstyle="none", label="selected", **soft))
     if any(rate.num_diverged for sweep in numbers.sweeps for rate in sweep.rates):
         handles.append(Line2D([], [], marker="x", label="diverged", **soft))
     if numbers.base_nll is not None:
-        handles.append(Line2D([], [], color=_ink.SOFT, linewidth=1, linestyle=(0, (1, 2)), label="base model"))
-    drawing.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)), columnspacing=1.4)
+        handles.append(Line2D([], [], color=_ink.SOFT, linewidth=0.8, linestyle=(0, (1, 2)), label="base model"))
+    _ink.legend_of(drawing, handles, [str(handle.get_label()) for handle in handles], 8)
 
 
 def _tip(sweep: Sweep, rate: RatePoint) -> str:
@@ -156,16 +158,30 @@ def _tip(sweep: Sweep, rate: RatePoint) -> str:
 def caption(numbers: Sweeps) -> str:
     """State n, what a diverged trial counts as, and what was left out."""
     rates = [rate for sweep in numbers.sweeps for rate in sweep.rates]
-    counts = sorted({len(rate.nlls) for rate in rates})
-    seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    text = f"Selection trials, {seeds} for each point"
-    text += "; bars: one standard deviation over seeds." if counts[-1] > 1 else ", hence no interval."
+    counts = [len(rate.nlls) for rate in rates]
+    text = f"Selection trials, {plural(len(rates), 'point')}, {span_text(counts, 'seed')} for each"
+    text += "; bars: one standard deviation over seeds." if max(counts) > 1 else ", hence no interval."
     diverged = sum(rate.num_diverged for rate in rates)
     if diverged:
         text += f" A cross marks divergence ({plural(diverged, 'trial')}), which counts with the base model's loss."
     if numbers.num_unscored:
         text += f" {plural(numbers.num_unscored, 'lost or stopped trial')} left out."
     return text + " A ring marks the selected learning rate."
+
+
+def alt(numbers: Sweeps) -> str:
+    """Read out the bottom of every valley and where it rises."""
+    return sentences(_sweep_text(sweep) for sweep in numbers.sweeps)
+
+
+def _sweep_text(sweep: Sweep) -> str:
+    lowest = min(sweep.rates, key=lambda rate: rate.mean_nll or 0.0)
+    first, last = sweep.rates[0], sweep.rates[-1]
+    return (
+        f"{sweep.name}, batch size {sweep.batch_size}: lowest {nats_text(lowest.mean_nll)} nats at learning rate "
+        f"{rate_text(lowest.learning_rate)}; {nats_text(first.mean_nll)} at {rate_text(first.learning_rate)}, "
+        f"{nats_text(last.mean_nll)} at {rate_text(last.learning_rate)}"
+    )
 
 
 def rows(numbers: Sweeps) -> list[dict[str, Any]]:
@@ -188,4 +204,4 @@ def rows(numbers: Sweeps) -> list[dict[str, Any]]:
     ]
 
 
-FIGURE = Picture("Validation loss against learning rate", 3, compute, draw, caption, rows)
+FIGURE = Picture("Validation loss against learning rate", 20, compute, draw, caption, alt, rows)

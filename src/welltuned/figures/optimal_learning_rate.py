@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned.analysis.cells import Cell, group, order
 from welltuned.analysis.optimum import NEAR_OPTIMAL, Optimum, of_cell
 from welltuned.analysis.wording import Key, label, plural, rate_text
-from welltuned.figures._picture import Picture
+from welltuned.figures._picture import Picture, sentences, span_text
 from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
@@ -40,15 +40,19 @@ class Optima:
     tracks: tuple[Track, ...]
     batches: tuple[int, ...]
     num_edges: int
+    num_cells: int
+    seeds: tuple[int, int]  # the fewest and the most of a learning rate
 
 
 def compute(results: Sequence[Result], declaration: Declaration) -> Optima | str:
     """Return the optimum of every cell, or why there is none."""
     members: dict[Key, list[tuple[Cell, Optimum]]] = {}
+    counts: set[int] = set()
     for cell in group(results, declaration.cell):
         found = of_cell(cell)
         if found is not None:
             members.setdefault(cell.series, []).append((cell, found))
+            counts |= {len(rate.nlls) for rate in cell.scored}
     batches = tuple(sorted({cell.config.batch_size for found in members.values() for cell, _ in found}))
     if not members:
         return "No selection trial has a score yet."
@@ -57,7 +61,8 @@ def compute(results: Sequence[Result], declaration: Declaration) -> Optima | str
     tracks = tuple(_track(key, members[key]) for key in sorted(members, key=order))
     if all(found.edge == "both" for track in tracks for found in track.optima):
         return "No cell has a learning rate that stands out between others."
-    return Optima(tracks, batches, sum(bool(found.edge) for track in tracks for found in track.optima))
+    edges = [bool(found.edge) for track in tracks for found in track.optima]
+    return Optima(tracks, batches, sum(edges), len(edges), (min(counts), max(counts)))
 
 
 def _track(key: Key, members: Sequence[tuple[Cell, Optimum]]) -> Track:
@@ -87,7 +92,7 @@ def draw(numbers: Optima) -> Figure:
     from welltuned.figures import _ink
 
     with _ink.style():
-        drawing = _ink.figure(3.7)
+        drawing = _ink.column_figure(2.6)
         axes = drawing.add_subplot()
         look_of = _ink.looks([(track.method, track.name) for track in numbers.tracks])
         _ink.batch_axis(axes, numbers.batches)
@@ -98,7 +103,7 @@ def draw(numbers: Optima) -> Figure:
         _ink.rate_axis(axes, "y")
         _ink.grid(axes)
         axes.set_ylabel("optimal learning rate η*")
-        _ink.legend(drawing, axes)
+        _ink.legend(drawing, axes, 2)
         return drawing
 
 
@@ -115,15 +120,15 @@ def _draw_track(axes: Axes, track: Track, look: Look, aside: float) -> None:
     axes.plot([], [], look.dash, color=look.colour, marker=look.marker, label=name)
     for batch, found in zip(track.batches, track.optima, strict=True):
         x, y = batch * aside, found.learning_rate or found.best_rate
-        axes.plot([x, x], [found.band_low, found.band_high], color=look.colour, linewidth=5, alpha=0.28, zorder=2)
+        axes.plot([x, x], [found.band_low, found.band_high], color=look.colour, linewidth=3.5, alpha=0.28, zorder=2)
         fill = "none" if found.edge else "full"
-        axes.plot([x], [y], look.marker, color=look.colour, fillstyle=fill, markersize=6.5, zorder=4)
+        axes.plot([x], [y], look.marker, color=look.colour, fillstyle=fill, markersize=4.5, zorder=4)
         for end, is_open, arrow in (
             (found.band_low, found.band_low_open, "v"),
             (found.band_high, found.band_high_open, "^"),
         ):
             if is_open:
-                axes.plot([x], [end], arrow, color=look.colour, markersize=4, alpha=0.6, zorder=3)
+                axes.plot([x], [end], arrow, color=look.colour, markersize=3, alpha=0.6, zorder=3)
         _ink.tip_point(axes, x, y, _tip(track, batch, found))
 
 
@@ -138,7 +143,7 @@ def _reference(axes: Axes, numbers: Optima) -> None:
     level = math.fsum(middle) / len(middle)
     ends = [numbers.batches[0], numbers.batches[-1]]
     y = [math.exp(level + SLOPE * math.log(batch)) for batch in ends]
-    axes.plot(ends, y, color=_ink.SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label="reference slope 1/2")
+    axes.plot(ends, y, color=_ink.SOFT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="reference slope 1/2")
 
 
 def _tip(track: Track, batch: int, found: Optimum) -> str:
@@ -157,11 +162,22 @@ def caption(numbers: Optima) -> str:
     """State the estimator, the tolerance, and how many optima lie on an edge."""
     text = (
         "Point: vertex of the parabola in log η through the three learning rates around the best mean validation NLL. "
-        f"Bar: learning rates within {100 * NEAR_OPTIMAL:g} % of the best loss, an arrow where it leaves the grid."
+        f"Bar: learning rates within {100 * NEAR_OPTIMAL:g} % of the best loss, an arrow where it leaves the grid; no "
+        f"interval over seeds. {plural(numbers.num_cells, 'cell')}, {span_text(numbers.seeds, 'selection seed')} for "
+        "each learning rate."
     )
     if numbers.num_edges:
         text += f" Hollow: {plural(numbers.num_edges, 'cell')} whose best is on the grid's edge, left out of the slope."
     return text
+
+
+def alt(numbers: Optima) -> str:
+    """Read out every optimum with its band."""
+    return sentences(
+        _tip(track, batch, found)
+        for track in numbers.tracks
+        for batch, found in zip(track.batches, track.optima, strict=True)
+    )
 
 
 def rows(numbers: Optima) -> list[dict[str, Any]]:
@@ -188,4 +204,4 @@ def rows(numbers: Optima) -> list[dict[str, Any]]:
     ]
 
 
-FIGURE = Picture("Optimal learning rate against batch size", 5, compute, draw, caption, rows)
+FIGURE = Picture("Optimal learning rate against batch size", 40, compute, draw, caption, alt, rows)

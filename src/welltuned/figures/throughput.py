@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from welltuned.analysis.throughput import SpeedRow, speeds
 from welltuned.analysis.wording import count_text, label, plural, seconds_text
-from welltuned.figures._picture import Picture
+from welltuned.figures._picture import Picture, sentences
 from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def draw(numbers: Throughput) -> Figure:
     from welltuned.figures import _ink
 
     with _ink.style():
-        drawing = _ink.figure(2.9)
+        drawing = _ink.page_figure(2.0)
         left, right = drawing.subplots(1, 2)
         _bars(left, numbers, [(row.tokens_per_second or 0.0) / 1e3 for row in numbers.rows], "thousand tokens / s")
         _bars(right, numbers, [row.seconds_per_trial or 0.0 for row in numbers.rows], "seconds per trial")
@@ -75,7 +75,7 @@ def _bars(axes: Axes, numbers: Throughput, heights: Sequence[float], quantity: s
             color=look.colour,
             label=name,
             hatch=hatches[look.dash],
-            edgecolor="white",
+            edgecolor=_ink.PAPER,
             linewidth=0,
         )
         for patch, (row, _) in zip(bars, members, strict=True):
@@ -104,6 +104,11 @@ def caption(numbers: Throughput) -> str:
     )
 
 
+def alt(numbers: Throughput) -> str:
+    """Read out every bar."""
+    return sentences(_tip(row) for row in numbers.rows)
+
+
 def rows(numbers: Throughput) -> list[dict[str, Any]]:
     """Return a row for each cell."""
     return [
@@ -122,4 +127,4 @@ def rows(numbers: Throughput) -> list[dict[str, Any]]:
     ]
 
 
-FIGURE = Picture("Throughput", 6, compute, draw, caption, rows)
+FIGURE = Picture("Throughput", 100, compute, draw, caption, alt, rows)

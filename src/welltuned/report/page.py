@@ -1,69 +1,99 @@
 """The page: sections in the order in which a reader should meet them. Every text that is not ours is escaped here."""
 
-import json
-from collections.abc import Sequence
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from welltuned.analysis.caveats import Caveat
-from welltuned.analysis.summary import SummaryRow, winners
-from welltuned.analysis.throughput import SpeedRow
 from welltuned.analysis.wording import count_text, plural
 from welltuned.records import Declaration, Survey
-from welltuned.report import tables
+from welltuned.report import provenance, table
 from welltuned.report.css import CSS
-from welltuned.report.files import Drawn
-from welltuned.report.tables import escaped
+from welltuned.report.files import FIGURE_FORMATS, TABLE_FORMATS, Drawn
+from welltuned.report.table import Table, escaped
 from welltuned.report.terms import TERMS
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a page shows."""
+    """Everything that a page shows, every text of it fit to be shown (report/clean.py) and not yet escaped."""
 
     declaration: Declaration
     num_trials: int
+    question: str
     answers: tuple[str, ...]
     caveats: tuple[Caveat, ...]
-    rows: tuple[SummaryRow, ...]
-    speeds: tuple[SpeedRow, ...]
     figures: tuple[Drawn, ...]
+    tables: tuple[Table, ...]
+    hashes: Mapping[str, str]
 
 
 def html(content: Content) -> str:
     """Return the whole page."""
-    sections = (
-        _head(content),
-        _caveats(content.caveats),
-        _winners(content.rows),
-        _figures(content.figures),
-        _cells(content),
-        _configurations(content.rows),
-        _declaration(content.declaration),
-        _terms(),
-    )
+    sections = {
+        "Answer": _answer(content),
+        "Caveats": _caveats(content.caveats),
+        "Figures": "\n".join(_figure(drawn) for drawn in content.figures),
+        "Tables": _tables(content.tables),
+        "Declaration": _declaration(content.declaration),
+        "Provenance": _provenance(content),
+        "How to reproduce": _reproduce(content.declaration),
+        "Terms": _facts(dict(TERMS)),
+    }
+    shown = {title: text for title, text in sections.items() if text}
     name = escaped(content.declaration.name)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{name} – welltuned report</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + f"\n<footer>Made by welltuned from declaration <code>{escaped(content.declaration.spec_hash)}</code>. "
-        "Every trial is a row of <a href=results.csv>results.csv</a>.</footer>\n</main>\n</body>\n</html>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">\n'
+        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
+        f"<title>{name} – welltuned report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{_header(content)}\n<main>\n"
+        f"{_contents(shown)}\n"
+        + "\n".join(_section(title, text) for title, text in shown.items())
+        + f"\n</main>\n<footer>Made by welltuned {escaped(provenance.version())} from declaration "
+        f"<code>{escaped(content.declaration.spec_hash)}</code>. "
+        'Every trial is a row of <a href="results.csv">results.csv</a>.</footer>\n</body>\n</html>\n'
     )
 
 
-def _head(content: Content) -> str:
+def _policy() -> str:
+    """Allow this page's own style sheet by its hash, and nothing else: no script, no inline style, no request."""
+    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _section(title: str, text: str) -> str:
+    name = _id(title)
+    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{text}\n</section>'
+
+
+def _id(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _contents(sections: Mapping[str, str]) -> str:
+    links = " ".join(f'<a href="#{_id(title)}">{title}</a>' for title in sections)
+    return f'<nav aria-label="Contents">{links}</nav>'
+
+
+def _header(content: Content) -> str:
     declaration = content.declaration
     state = "finished" if declaration.finished else "unfinished"
     planned = f" of {declaration.num_planned:,}" if declaration.num_planned and not declaration.finished else ""
     facts = f"welltuned study, {state} · {content.num_trials:,}{planned} trials · declaration "
+    return (
+        f"<header><h1>{escaped(declaration.name)}</h1>"
+        f"<p>{facts}<code>{escaped(declaration.spec_hash[:16])}</code></p></header>"
+    )
+
+
+def _answer(content: Content) -> str:
     unfinished = [caveat.text for caveat in content.caveats if caveat.kind == "unfinished"]
     banner = "".join(f"<p class=unfinished>{escaped(text)}</p>\n" for text in unfinished)
     answers = "\n".join(f"<p class=answer>{escaped(answer)}</p>" for answer in content.answers)
     return (
-        f"<header><h1>{escaped(declaration.name)}</h1>"
-        f"<p>{facts}<code>{escaped(declaration.spec_hash[:16])}</code></p></header>\n{banner}{answers}"
+        f"<p class=question>{escaped(content.question)}</p>\n{banner}{answers}"
         "\n<p class=note>This describes what was measured. It is no verdict: no margin was stated in advance, and the "
         "first of several methods is flattered by being the first.</p>"
     )
@@ -71,79 +101,66 @@ def _head(content: Content) -> str:
 
 def _caveats(caveats: Sequence[Caveat]) -> str:
     if not caveats:
-        return "<h2>Caveats</h2>\n<p>None of the doubts that a report looks for applies.</p>"
+        return "<p>None of the doubts that a report looks for applies.</p>"
     items = "\n".join(
-        f"<li{' class=serious' if caveat.serious else ''}><b>{'serious' if caveat.serious else 'note'}</b>"
+        f"<li{' class=serious' if caveat.serious else ''}><b>{'serious' if caveat.serious else 'note'}</b> "
         f"{escaped(caveat.text)}</li>"
         for caveat in caveats
     )
-    return f"<h2>Caveats</h2>\n<ul class=caveats>\n{items}\n</ul>"
-
-
-def _winners(rows: Sequence[SummaryRow]) -> str:
-    best = winners(rows)
-    if not best:
-        return ""
-    num_items = sorted({row.num_items for row in best if row.num_items is not None})
-    items = f" on {' and '.join(f'{count:,}' for count in num_items)} test items" if num_items else ""
-    note = (
-        "The configuration with the lowest validation loss of each method, rerun on fresh seeds"
-        f"{items}. Small: the near-optimal band of η*, and 95 % intervals over seeds; the standard error over items "
-        "(item SE) is stated beside them."
-    )
-    return f"<h2>The best of each method</h2>\n{tables.html(tables.winners_table(best))}\n<p class=note>{note}</p>"
-
-
-def _figures(figures: Sequence[Drawn]) -> str:
-    return "<h2>Figures</h2>\n" + "\n".join(_figure(drawn) for drawn in figures)
+    return f"<ul class=caveats>\n{items}\n</ul>"
 
 
 def _figure(drawn: Drawn) -> str:
     title = f"<h3>{escaped(drawn.title)}</h3>"
-    if drawn.svg is None:
+    if drawn.svg is None or drawn.numbers is None:
         return f"{title}<p class=note>Not drawn: {escaped(drawn.caption[:1].lower() + drawn.caption[1:])}</p>"
+    label = escaped(drawn.title)
+    ink = f'<div class="scroll ink" role=region tabindex=0 aria-label="{label}, the figure">{drawn.svg}</div>'
+    links = _files("figures", drawn.name, FIGURE_FORMATS)
+    caption = f"<figcaption>{escaped(drawn.caption)} {links}</figcaption>"
+    note = f"<p class=note>{escaped(drawn.numbers.note)}</p>" if drawn.numbers.note else ""
+    numbers = f"<details><summary>The numbers</summary>{table.html(drawn.numbers)}{note}</details>"
+    width = "wide" if drawn.wide else "narrow"
+    return f"<figure class={width}>{title}\n{ink}\n<div class=beside>{caption}\n{numbers}</div></figure>"
+
+
+def _files(folder: str, name: str, formats: Sequence[str]) -> str:
+    names = {"tex": "LaTeX"}
     links = " · ".join(
-        f'<a href="figures/{escaped(drawn.name)}.{suffix}">{suffix.upper()}</a>'
-        for suffix in ("svg", "png", "pdf", "csv")
+        f'<a href="{folder}/{escaped(name)}.{suffix}">{names.get(suffix, suffix.upper())}</a>' for suffix in formats
     )
-    caption = f"<figcaption>{escaped(drawn.caption)} <span class=files>{links}</span></figcaption>"
-    return f"<figure>{title}<div class=scroll>{drawn.svg}</div>{caption}</figure>"
+    return f"<span class=files>{links}</span>"
 
 
-def _cells(content: Content) -> str:
-    if not content.rows:
-        return ""
-    return (
-        f"<h2>Every cell</h2>\n{tables.html(tables.cells_table(content.rows))}\n"
-        "<p class=note>The best of each method in bold. The table of trials is "
-        "<a href=results.csv>results.csv</a>.</p>\n"
-        f"<h2>Cost</h2>\n{tables.html(tables.cost_table(content.speeds))}\n"
-        "<p class=note>Diverged trials are included: they cost time too. A trial's time is its share of the time of "
-        "the trials that it was trained together with, by tokens.</p>"
-    )
+def _tables(tables: Sequence[Table]) -> str:
+    return "\n".join(_table(made) for made in tables)
 
 
-def _configurations(rows: Sequence[SummaryRow]) -> str:
-    best = winners(rows)
-    if not best:
-        return ""
-    own, shared = tables.configuration_table(best)
-    return (
-        f"<h2>Selected configurations</h2>\n{tables.html(own)}\n<details><summary>Fields that all of them share"
-        f"</summary>{tables.html(shared)}</details>"
-    )
+def _table(made: Table) -> str:
+    text = table.html(made)
+    if made.folded:
+        text = f"<details><summary>Show them</summary>{text}</details>"
+    note = f"{escaped(made.note)} {_files('tables', made.name, TABLE_FORMATS)}".strip()
+    return f"<h3>{escaped(made.title)}</h3>\n{text}\n<p class=note>{note}</p>"
 
 
 def _declaration(declaration: Declaration) -> str:
-    surveys = "\n".join(_survey(survey) for survey in declaration.surveys)
-    environments = "\n".join(_environment(text) for text in declaration.environments)
     reads = plural(declaration.num_test_reads, "rerun")
     return (
-        "<h2>Declaration</h2>\n<p>What was to be run was fixed before the first trial; this is its hash: "
+        "<p>What was to be run was fixed before the first trial; this is its hash: "
         f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}.</p>\n"
-        f"<pre>{escaped(declaration.spec_text)}</pre>\n"
+        f"<pre tabindex=0>{escaped(declaration.spec_text)}</pre>"
+    )
+
+
+def _provenance(content: Content) -> str:
+    declaration = content.declaration
+    surveys = "\n".join(_survey(survey) for survey in declaration.surveys)
+    environments = "\n".join(_facts(provenance.environment(text)) for text in declaration.environments)
+    return (
+        f"<h3>Hashes</h3>\n{_facts(content.hashes)}\n"
         + (f"<h3>Base model and data</h3>\n{surveys}\n" if surveys else "")
-        + (f"<h3>Environment</h3>\n{environments}" if environments else "")
+        + (f"<h3>Versions and hardware</h3>\n{environments}" if environments else "")
     )
 
 
@@ -160,15 +177,22 @@ def _survey(survey: Survey) -> str:
     return _facts(facts)
 
 
-def _environment(text: str) -> str:
-    found = json.loads(text)
-    return _facts({str(name): value if isinstance(value, str) else json.dumps(value) for name, value in found.items()})
+def _reproduce(declaration: Declaration) -> str:
+    install = provenance.install_command(declaration.environments)
+    steps = []
+    if install is not None:
+        note = provenance.differing_environments(declaration.environments)
+        steps.append(f"Install what the trials ran with. {note}<pre tabindex=0>{escaped(install)}</pre>")
+    steps += [
+        f'Run the declaration, which lies beside this page as <a href="{provenance.STUDY_FILE}">'
+        f"{provenance.STUDY_FILE}</a>, into a new folder.<pre tabindex=0>{escaped(provenance.RUN_COMMANDS)}</pre>",
+        "Compare: the new results.csv must have the same trial_id in every row, since the id is the hash of everything "
+        "that decides a trial, base model and data included. The numbers are the same to the bit for the same packs on "
+        "the same machine and versions; elsewhere they differ by rounding.",
+    ]
+    return "<ol>\n" + "\n".join(f"<li>{step}</li>" for step in steps) + "\n</ol>"
 
 
-def _facts(facts: dict[str, str]) -> str:
+def _facts(facts: Mapping[str, str]) -> str:
     items = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts.items())
     return f"<dl>{items}</dl>"
-
-
-def _terms() -> str:
-    return f"<h2>Terms</h2>\n{_facts(dict(TERMS))}"

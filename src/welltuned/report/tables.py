@@ -1,13 +1,12 @@
-"""The report's tables: a header and rows of plain text, escaped in one place."""
+"""The report's tables: what each method and each cell came to, what it cost, and which configurations were selected."""
 
 import dataclasses
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.optimum import Optimum
-from welltuned.analysis.summary import SummaryRow
+from welltuned.analysis.summary import SummaryRow, winners
 from welltuned.analysis.throughput import SpeedRow
 from welltuned.analysis.wording import (
     DASH,
@@ -17,6 +16,7 @@ from welltuned.analysis.wording import (
     rate_text,
     seconds_text,
 )
+from welltuned.report.table import Table
 
 # Left to the declaration: what every trial of a study shares by construction.
 HIDDEN = frozenset(
@@ -24,40 +24,11 @@ HIDDEN = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of text; the first `num_text` columns are names, the rest are numbers and set to the right."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_text: int = 1
-    strong: frozenset[int] = frozenset()  # rows to stress
-
-
-def html(table: Table) -> str:
-    """Return the table as HTML with every text escaped; what follows a line break within a cell is set small."""
-    head = "".join(f"<th{_kind(table, n)}>{escaped(text)}</th>" for n, text in enumerate(table.header))
-    body = "".join(
-        f"<tr{' class=strong' if number in table.strong else ''}>"
-        + "".join(f"<td{_kind(table, n)}>{_cell(text)}</td>" for n, text in enumerate(row))
-        + "</tr>\n"
-        for number, row in enumerate(table.rows)
-    )
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-
-
-def escaped(text: str) -> str:
-    """Escape a text for HTML, and keep numbers on one line with their unit."""
-    return escape(text).replace(" %", "&nbsp;%")
-
-
-def _cell(text: str) -> str:
-    first, _, rest = text.partition("\n")
-    return escaped(first) + (f"<small>{escaped(rest)}</small>" if rest else "")
-
-
-def _kind(table: Table, column: int) -> str:
-    return "" if column < table.num_text else " class=number"
+def of_study(rows: Sequence[SummaryRow], speeds: Sequence[SpeedRow]) -> tuple[Table, ...]:
+    """Return every table of a study, in the order in which a reader should meet them."""
+    best = winners(rows)
+    made = (winners_table(best), cells_table(rows)) if best else (cells_table(rows),) if rows else ()
+    return (*made, *((cost_table(speeds),) if speeds else ()), *(configuration_tables(best) if best else ()))
 
 
 def winners_table(rows: Sequence[SummaryRow]) -> Table:
@@ -76,7 +47,18 @@ def winners_table(rows: Sequence[SummaryRow]) -> Table:
         )
         for row in rows
     ]
-    return Table((*header, "fresh seeds"), tuple(body))
+    num_items = sorted({row.num_items for row in rows if row.num_items is not None})
+    items = f" on {' and '.join(f'{count:,}' for count in num_items)} test items" if num_items else ""
+    return Table(
+        name="best_of_each_method",
+        title="The best of each method",
+        note="The configuration with the lowest validation loss of each method, rerun on fresh seeds"
+        f"{items}. Small: the near-optimal band of η*, and 95 % t intervals over seeds"
+        + ("; the standard error over items (item SE) is stated beside them." if graded else "."),
+        header=(*header, "fresh seeds"),
+        rows=tuple(body),
+        records=tuple(_record(row) for row in rows),
+    )
 
 
 def cells_table(rows: Sequence[SummaryRow]) -> Table:
@@ -101,8 +83,49 @@ def cells_table(rows: Sequence[SummaryRow]) -> Table:
         )
         for row in rows
     ]
-    strong = frozenset(number for number, row in enumerate(rows) if row.is_winner)
-    return Table(tuple(header), tuple(body), strong=strong)
+    return Table(
+        name="every_cell",
+        title="Every cell",
+        note="The best of each method in bold. Small: the near-optimal band of η*, and standard deviations over seeds.",
+        header=tuple(header),
+        rows=tuple(body),
+        records=tuple(_record(row) for row in rows),
+        strong=frozenset(number for number, row in enumerate(rows) if row.is_winner),
+    )
+
+
+def _record(row: SummaryRow) -> Mapping[str, Any]:
+    found, reason = row.optimum, row.reason or None
+    return {
+        "cell": row.label,
+        "method": row.method,
+        "batch_size": row.batch_size,
+        "learning_rate": row.selected_rate,
+        "num_rates": row.num_rates,
+        "optimum_learning_rate": found.learning_rate if found else None,
+        "band_low": found.band_low if found else None,
+        "band_high": found.band_high if found else None,
+        "edge": (found.edge or None) if found else None,
+        "selection_nll": row.selection_nll,
+        "num_selection_seeds": row.num_selection_seeds,
+        **_interval_record("fresh_nll", row.fresh_nll),
+        **_interval_record("test_accuracy", row.test_accuracy),
+        "item_error": row.item_error,
+        "num_items": row.num_items,
+        "num_fresh_seeds": len(row.fresh),
+        "num_steps": row.num_steps,
+        "num_trials": row.num_trials,
+        "num_diverged": row.num_diverged,
+        "clip_fraction": row.clip_fraction,
+        "num_trainable": row.num_trainable,
+        "is_best_of_method": row.is_winner,
+        "missing_because": reason,
+    }
+
+
+def _interval_record(name: str, found: Interval | None) -> dict[str, float | None]:
+    parts = ("mean", "low", "high", "sd")
+    return {f"{name}_{part}": None if found is None else getattr(found, part) for part in parts}
 
 
 def cost_table(rows: Sequence[SpeedRow]) -> Table:
@@ -120,28 +143,70 @@ def cost_table(rows: Sequence[SpeedRow]) -> Table:
     ]
     seconds, tokens = sum(row.seconds for row in rows), sum(row.num_tokens for row in rows)
     trials = sum(row.num_trials for row in rows)
-    if trials:
-        each = seconds_text(seconds / trials) if seconds > 0 else DASH
-        speed = count_text(tokens / seconds) if seconds > 0 else DASH
-        body.append(("all", str(trials), count_text(tokens), seconds_text(seconds), each, speed))
-    header = ("cell", "trials", "tokens", "time", "a trial", "tokens/s")
-    return Table(header, tuple(body), strong=frozenset({len(body) - 1}) if body else frozenset())
+    each = seconds_text(seconds / trials) if seconds > 0 else DASH
+    speed = count_text(tokens / seconds) if seconds > 0 else DASH
+    body.append(("all", str(trials), count_text(tokens), seconds_text(seconds), each, speed))
+    return Table(
+        name="cost",
+        title="Cost",
+        note="Diverged trials are included: they cost time too. A trial's time is its share of the time of the trials "
+        "that it was trained together with, by tokens.",
+        header=("cell", "trials", "tokens", "time", "a trial", "tokens/s"),
+        rows=tuple(body),
+        records=tuple(
+            {
+                "cell": row.label,
+                "method": row.method,
+                "batch_size": row.batch_size,
+                "num_trials": row.num_trials,
+                "num_tokens": row.num_tokens,
+                "seconds": row.seconds,
+                "seconds_per_trial": row.seconds_per_trial,
+                "tokens_per_second": row.tokens_per_second,
+                "mean_pack": row.mean_pack,
+            }
+            for row in rows
+        ),
+        strong=frozenset({len(body) - 1}),
+    )
 
 
-def configuration_table(rows: Sequence[SummaryRow]) -> tuple[Table, Table]:
+def configuration_tables(rows: Sequence[SummaryRow]) -> tuple[Table, Table]:
     """Return the winners' configurations: the fields in which they differ, and those that they share."""
     configs = [dataclasses.asdict(row.config) for row in rows]
-    names = [name for name in configs[0] if name not in HIDDEN] if configs else []
+    names = [name for name in configs[0] if name not in HIDDEN]
     differ = [name for name in names if len({str(config[name]) for config in configs}) > 1]
     shared = [name for name in names if name not in differ]
-    own = Table(
-        ("field", *(row.method for row in rows)),
-        (
-            *((name, *(_value(name, config[name]) for config in configs)) for name in differ),
-            ("trainable parameters", *(f"{row.num_trainable:,}" for row in rows)),
+    own = [(name, *(_value(name, config[name]) for config in configs)) for name in differ]
+    own.append(("trainable parameters", *(f"{row.num_trainable:,}" for row in rows)))
+    same = [(name, _value(name, configs[0][name])) for name in shared]
+    header = ("field", *(row.method for row in rows))
+    return (
+        Table(
+            name="selected_configurations",
+            title="Selected configurations",
+            note="The fields in which the best configurations of the methods differ.",
+            header=header,
+            rows=tuple(own),
+            records=_records(header, own),
+        ),
+        Table(
+            name="shared_configuration",
+            title="Fields that all selected configurations share",
+            note="",
+            header=("field", "value"),
+            rows=tuple(same),
+            records=_records(("field", "value"), same),
+            num_text=2,
+            folded=True,
         ),
     )
-    return own, Table(("field", "value"), tuple((name, _value(name, configs[0][name])) for name in shared))
+
+
+def _records(header: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Mapping[str, Any], ...]:
+    """Return rows of text as records; columns of one name (a method on several problems) are numbered."""
+    names = [name if header.index(name) == n else f"{name} ({n})" for n, name in enumerate(header)]
+    return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 
 def optimum_text(found: Optimum | None) -> str:
@@ -159,7 +224,10 @@ def _selected(row: SummaryRow) -> str:
     return rate_text(row.selected_rate) + note
 
 
-def _interval(interval: Interval | None, text: Any) -> str:
+Text = Callable[[float | None], str]
+
+
+def _interval(interval: Interval | None, text: Text) -> str:
     if interval is None:
         return DASH
     if interval.low is None:
@@ -167,7 +235,7 @@ def _interval(interval: Interval | None, text: Any) -> str:
     return f"{text(interval.mean)}\n{text(interval.low)} – {text(interval.high)}"
 
 
-def _with_sd(interval: Interval | None, text: Any) -> str:
+def _with_sd(interval: Interval | None, text: Text) -> str:
     if interval is None:
         return DASH
     return text(interval.mean) if interval.sd is None else f"{text(interval.mean)}\nsd {text(interval.sd)}"

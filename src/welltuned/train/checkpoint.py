@@ -1,6 +1,6 @@
-"""A pack's whole state, and one trial's adapter, as safetensors blobs named by their content.
+"""A pack's whole state as a safetensors blob named by its content.
 
-A checkpoint holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack
+It holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack
 continues to the bit; anchors are not stored, since `init` makes them again from the base.
 """
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from welltuned.methods._method import State
-from welltuned.records import Config, Role, Trial
+from welltuned.errors import InputError
 from welltuned.store import blobs
 
 if TYPE_CHECKING:
     from welltuned.train.loop import PackRun
 
+VERSION = 2  # of what a checkpoint means; 2: rows of an effective batch are read longest first
 BUFFERS = ("flat_NP", "grad_NP", "moment1_NP", "moment2_NP")
 
 
@@ -31,6 +31,7 @@ def save(run: PackRun) -> str:
         for name in BUFFERS
     }
     note = {
+        "version": VERSION,
         "job": run.job.id,
         "micro_step": run.micro_step,
         "seconds": run.seconds,
@@ -45,6 +46,11 @@ def restore(run: PackRun, blob: str) -> None:
     """Take a pack, fresh from its job, to where the checkpoint left it."""
     path = blobs.path(Path(run.runtime.blobs), blob)
     note = _note(path)
+    if note.get("version") != VERSION:
+        raise InputError(
+            f"checkpoint of pack {run.job.id}: got version {note.get('version', 1)}, expected {VERSION}, since an "
+            "earlier release read rows in another order; finish the study with that release, or run it elsewhere"
+        )
     assert note["job"] == run.job.id, f"checkpoint {blob} belongs to pack {note['job']}, not {run.job.id}"
     run.micro_step, run.seconds = note["micro_step"], note["seconds"]
     for runner, snapshot in zip(run.runners, note["runners"], strict=True):
@@ -55,23 +61,6 @@ def restore(run: PackRun, blob: str) -> None:
     for place, group in enumerate(run.state.groups):
         for name in BUFFERS:
             vars(group)[name].copy_(tensors[f"{place}.{name}"])
-
-
-def save_adapter(folder: str, trial: Trial, states: dict[str, State]) -> str:
-    """Write one trial's adapter, trained tensors and anchors by site, and return the blob's name."""
-    tensors = {f"{site}:{name}": tensor.cpu() for site, state in states.items() for name, tensor in state.items()}
-    metadata = {"welltuned": json.dumps({"config": trial.config.text(), "role": trial.role}, allow_nan=False)}
-    return blobs.write(Path(folder), lambda path: save_file(tensors, path, metadata))
-
-
-def load_adapter(path: Path, device: str = "cpu") -> tuple[Trial, dict[str, State]]:
-    """Read one trial's adapter: its trial and its tensors by site."""
-    states: dict[str, State] = {}
-    for key, tensor in load_file(path, device=device).items():
-        site, _, name = key.rpartition(":")
-        states.setdefault(site, {})[name] = tensor
-    note = _note(path)
-    return Trial(Config.parse(note["config"]), Role(note["role"])), states
 
 
 def _note(path: Path) -> dict:

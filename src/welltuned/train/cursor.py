@@ -2,7 +2,8 @@
 
 Per micro-step a trial takes up to m rows and never crosses its own optimizer step or epoch; the last partial batch of
 an epoch is kept. Every row's loss weight is 1 / (target tokens of its effective batch), so any split gives the same
-update.
+update, and any order within a batch: the longest rows come first, so that micro-steps hold rows of like length, in all
+trials of a pack, and little is padded.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class Turn:
     """What one trial does in one micro-step."""
 
     rows: np.ndarray  # indices into the training rows, at most m
-    first_in_step: int  # place of rows[0] within its optimizer step
+    places: np.ndarray  # of these rows in their effective batch, in the order of the data
     step: int  # optimizer step it belongs to, from 0
     num_targets: int  # target tokens of the whole effective batch
     ends_step: bool
@@ -40,14 +41,16 @@ def batches(config: Config, num_rows: int) -> list[np.ndarray]:
             return steps[: config.max_steps]
 
 
-def turns(config: Config, num_targets: np.ndarray, micro_rows: int) -> list[Turn]:
-    """Return the trial's turns, one for each micro-step; `num_targets[i]` counts row i's target tokens."""
+def turns(config: Config, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int) -> list[Turn]:
+    """Return the trial's turns, one for each micro-step; row i has `num_targets[i]` target tokens of `lengths[i]`."""
     result: list[Turn] = []
     num_samples = 0
     for step, rows in enumerate(batches(config, len(num_targets))):
         total = int(num_targets[rows].sum())
+        order = np.argsort(-lengths[rows], kind="stable")
         for first in range(0, len(rows), micro_rows):
-            part = rows[first : first + micro_rows]
-            num_samples += len(part)
-            result.append(Turn(part, first, step, total, first + micro_rows >= len(rows), num_samples))
+            places = order[first : first + micro_rows]
+            num_samples += len(places)
+            is_last = first + micro_rows >= len(rows)
+            result.append(Turn(rows[places], places, step, total, is_last, num_samples))
     return result

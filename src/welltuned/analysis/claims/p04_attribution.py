@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import numpy as np
+
 from welltuned.analysis.attribution import Shares, redrawn_raw, redrawn_tuned
 from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, simultaneous, smallest
 from welltuned.analysis.claims._compare import generator
@@ -33,7 +35,7 @@ def _judged(found: tuple[Shares, ...], order: tuple[str, ...], unit: str) -> Ans
             family.append(Estimate(value, None, None, "no configuration was run under two seeds"))
             continue
         draws = [one.draws[(first,)] - one.draws[(second,)] for first, second in steps]
-        least = draws[0] if len(draws) == 1 else [min(pair) for pair in zip(*draws, strict=True)]
+        least = np.min(draws, axis=0)
         family.append(percentile(value, least, "parametric bootstrap over seeds", simultaneous(len(usable))))
     shown = "; ".join(
         ", ".join(f"{name.replace('_', ' ')} {one.values[(name,)]:.1%}" for name in order)

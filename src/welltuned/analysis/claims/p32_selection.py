@@ -2,10 +2,10 @@
 
 import math
 
-from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks
+from welltuned.analysis.claims._claim import Answer, Claim, judge, lacks, simultaneous
 from welltuned.analysis.claims._compare import LORA, by_method, find, grid_of, in_points
-from welltuned.analysis.estimate import CONFIDENCE, Estimate, t_interval
-from welltuned.analysis.grid import advantage, means, pooled_noise, tuned
+from welltuned.analysis.estimate import Estimate, t_interval
+from welltuned.analysis.grid import advantage, cells, means, pooled_noise, tuned
 from welltuned.analysis.runs import Table
 from welltuned.analysis.tunability import best_of
 
@@ -36,6 +36,8 @@ def _wins(table: Table) -> Answer:
         return lacks("plain LoRA")
     noise = pooled_noise(table)
     fixed: list[int] = []
+    if not any(len(cell) > 1 for cell in cells(means(table)).values()):
+        return lacks("two learning rates in any cell: its configurations were not fixed but tuned")
     for group in grid_of(means(table), "method").values():
         by_name = {member.place.method: member for member in group}
         others = [member for name, member in by_name.items() if name != lora]
@@ -45,29 +47,34 @@ def _wins(table: Table) -> Answer:
     for methods in by_method(tuned(table), "batch_size").values():
         if lora in methods:
             base = best_of(methods[lora], table.sign)
-            others = [best_of(cells, table.sign) for name, cells in methods.items() if name != lora]
+            others = [best_of(found, table.sign) for name, found in methods.items() if name != lora]
             when_tuned += [abs(advantage(other, base, table, {}).sign) for other in others]
     if not fixed or not when_tuned:
         return lacks("LoRA and another method at one fixed configuration")
     if not noise:
         return lacks("two seeds of any configuration")
     detail = (
-        f"beyond 95 %: {sum(fixed)} of {len(fixed)} fixed comparisons and {sum(when_tuned)} of {len(when_tuned)} tuned; "
+        f"beyond 95 %: {sum(fixed)} of {len(fixed)} fixed and {sum(when_tuned)} of {len(when_tuned)} tuned; "
         "the interval takes comparisons for independent, which makes it too narrow"
     )
     return judge(_ratio(sum(fixed), len(fixed), sum(when_tuned), len(when_tuned)), "ratio", low=RATIO, detail=detail)
 
 
 def _ratio(hits: int, size: int, other_hits: int, other_size: int) -> Estimate:
-    """Return the ratio of two shares with Katz's log interval, half a hit added to each (Walter 1975)."""
-    from scipy.special import ndtri
+    """Return the ratio of two shares; the interval joins those of Clopper and Pearson at 97.5 % each (Bonferroni)."""
+    ours, theirs = _share(hits, size), _share(other_hits, other_size)
+    value = (hits + 0.5) / (size + 0.5) / ((other_hits + 0.5) / (other_size + 0.5))
+    high = ours[1] / theirs[0] if theirs[0] > 0 else math.inf
+    return Estimate(value, ours[0] / theirs[1], high, "two Clopper-Pearson intervals of comparisons")
 
-    shares = (hits + 0.5) / (size + 0.5), (other_hits + 0.5) / (other_size + 0.5)
-    log = math.log(shares[0] / shares[1])
-    variance = 1 / (hits + 0.5) - 1 / (size + 0.5) + 1 / (other_hits + 0.5) - 1 / (other_size + 0.5)
-    half = float(ndtri(0.5 + CONFIDENCE / 2)) * math.sqrt(max(variance, 0.0))
-    basis = "ratio of shares, Katz's log interval"
-    return Estimate(math.exp(log), math.exp(log - half), math.exp(log + half), basis)
+
+def _share(hits: int, size: int) -> tuple[float, float]:
+    from scipy.special import betaincinv
+
+    tail = (1 - simultaneous(2)) / 2
+    low = float(betaincinv(hits, size - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, size - hits, 1 - tail)) if hits < size else 1.0
+    return low, high
 
 
 CLAIMS = (
@@ -85,7 +92,7 @@ CLAIMS = (
         statement="Fixed configurations show three times as many significant differences to LoRA as tuned ones.",
         source="phenomena.md P32",
         needs="LoRA and another method at shared configurations, two seeds of some configuration",
-        estimator="ratio of the shares of comparisons whose 95 % interval excludes 0",
+        estimator="ratio of the shares of comparisons whose 95 % interval excludes 0, Clopper-Pearson",
         threshold="at least 3",
         evaluate=_wins,
     ),
