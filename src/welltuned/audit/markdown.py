@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from welltuned.analysis.wording import DASH
 from welltuned.audit.assemble import Audit
-from welltuned.audit.tables import Sheet, conclusions_sheet, flips_sheet, reading, tuned_sheet
+from welltuned.audit.tables import TextTable, conclusions_sheet, flips_sheet, reading, tuned_sheet
 
 HOW = """- **Baseline.** Tuned means at least 3 learning rates, 3 batch sizes and 2 ranks (the criterion of the audit of
   64 papers in arXiv 2602.04998). What a table does not say neither meets nor fails it.
@@ -54,7 +54,7 @@ def page(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def table(sheet: Sheet) -> str:
+def table(sheet: TextTable) -> str:
     """Return a Markdown table; numbers are set to the right."""
     heads = [escaped(name) for name in sheet.header]
     rule = ["---" if number < sheet.num_text else "--:" for number in range(len(heads))]
@@ -72,5 +72,5 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain) or DASH
 
 
-def _section(title: str, sheet: Sheet, empty: str) -> Sequence[str]:
+def _section(title: str, sheet: TextTable, empty: str) -> Sequence[str]:
     return (f"## {title}", "", table(sheet) if sheet.rows else empty, "")

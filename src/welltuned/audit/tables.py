@@ -14,7 +14,7 @@ EDGE = {"low": "lowest", "high": "highest"}
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TextTable:
     """A table of text; the first `num_text` columns are names, the rest are set to the right."""
 
     header: tuple[str, ...]
@@ -22,7 +22,7 @@ class Sheet:
     num_text: int
 
 
-def tuned_sheet(audit: Audit) -> Sheet:
+def tuned_sheet(audit: Audit) -> TextTable:
     """Return what each method was given on each problem, the baseline first."""
     names = differing([row.problem for row in audit.tuned])
     rows = sorted(audit.tuned, key=lambda row: row.method != audit.baseline)
@@ -31,7 +31,7 @@ def tuned_sheet(audit: Audit) -> Sheet:
     body = tuple(
         (*((problem_text(row.problem, names),) if names else ()), *_given(row, audit.book.judging)) for row in rows
     )
-    return Sheet(header, body, 5 + bool(names))
+    return TextTable(header, body, 5 + bool(names))
 
 
 def _given(row: Tuned, side: Side) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def _given(row: Tuned, side: Side) -> tuple[str, ...]:
     )
 
 
-def brief_sheet(audit: Audit) -> Sheet:
+def brief_sheet(audit: Audit) -> TextTable:
     """Return one short row a method, over all problems: counts or their span. Narrow enough for a terminal."""
     side = audit.book.judging
     several = len({row.problem for row in audit.tuned}) > 1
@@ -75,7 +75,7 @@ def brief_sheet(audit: Audit) -> Sheet:
                 verdict,
             )
         )
-    return Sheet(header, tuple(body), 1)
+    return TextTable(header, tuple(body), 1)
 
 
 def conclusion_lines(audit: Audit) -> list[str]:
@@ -107,7 +107,7 @@ def ordered(audit: Audit) -> list[Conclusion]:
     )
 
 
-def conclusions_sheet(audit: Audit) -> Sheet:
+def conclusions_sheet(audit: Audit) -> TextTable:
     """Return every conclusion with its difference, its noise, how it stands and why."""
     side = audit.book.judging
     names = differing([row.problem for row in audit.tuned])
@@ -123,7 +123,7 @@ def conclusions_sheet(audit: Audit) -> Sheet:
         for one in ordered(audit)
     )
     header = (*(("problem",) if names else ()), "conclusion", "stands", "because, or where", "difference", "noise (SE)")
-    return Sheet(header, body, 3 + bool(names))
+    return TextTable(header, body, 3 + bool(names))
 
 
 def noise_text(one: Conclusion, side: Side) -> str:
@@ -138,7 +138,7 @@ def noise_text(one: Conclusion, side: Side) -> str:
     return low if low == high else f"{low.removesuffix(' points')} to {high}"
 
 
-def flips_sheet(audit: Audit) -> Sheet:
+def flips_sheet(audit: Audit) -> TextTable:
     """Return, for each method, who is ahead at the configurations shared with the baseline."""
     side = audit.book.choosing
     body: list[tuple[str, ...]] = []
@@ -158,20 +158,15 @@ def flips_sheet(audit: Audit) -> Sheet:
             )
         )
     header = ("methods", "shared configurations", "first ahead", "baseline ahead", "advantage of the first", "flipped")
-    return Sheet(header, tuple(body), 1)
+    return TextTable(header, tuple(body), 1)
 
 
-def reading(audit: Audit) -> Sheet:
+def reading(audit: Audit) -> TextTable:
     """Return which column was read for what."""
     rows = [(role.replace("_", " "), what) for role, what in audit.book.used]
     scored, unscored = len(audit.book.choosing.entries), len(audit.book.unscored)
     rows.append(("runs", f"{plural(scored, 'run')} with a number, {plural(unscored, 'row')} without"))
-    return Sheet(("what", "read from"), tuple(rows), 2)
-
-
-def rows_of(sheet: Sheet) -> Sequence[dict[str, str]]:
-    """Return a sheet as rows by column."""
-    return [dict(zip(sheet.header, row, strict=True)) for row in sheet.rows]
+    return TextTable(("what", "read from"), tuple(rows), 2)
 
 
 def _signed(difference: float, side: Side) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from welltuned.audit import Audit
-    from welltuned.audit.tables import Sheet
+    from welltuned.audit.tables import TextTable
 
 SHOWN = 12  # rows, and conclusions, on the screen before "and so many more"; assumed
 
@@ -87,7 +87,7 @@ def show(console: "Console", audit: "Audit") -> None:
         _print(console, shared)
 
 
-def _print(console: "Console", sheet: "Sheet") -> None:
+def _print(console: "Console", sheet: "TextTable") -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
