@@ -21,7 +21,7 @@ ROWS = [
     "errors",
     "records rng plugins fingerprint transfer",
     "store executors sandbox analysis costs tasks spec adapter_folder",
-    "search plan figures report",
+    "search plan figures report audit",
     "data models curvature objectives kernels",
     "methods",
     "packing",

@@ -94,11 +94,12 @@ def of_results(results: Sequence[Result], metric: str = NLL) -> Table:
     if metric not in (NLL, ACCURACY):
         raise ValueError(f"metric: got {metric!r}, expected {NLL!r} or {ACCURACY!r}")
     graded = any(result.test_correct is not None for result in results)
-    runs = [run for result in results if (run := _run(result, metric, graded)) is not None]
+    runs = [run for result in results if (run := run_of(result, metric, graded)) is not None]
     return Table(tuple(runs), metric, metric == ACCURACY)
 
 
-def _run(result: Result, metric: str, graded: bool) -> Run | None:
+def run_of(result: Result, metric: str, graded: bool) -> Run | None:
+    """Return a result as a run, None where it has no number in this metric; `graded`: the study grades test answers."""
     value = score_nats(result) if metric == NLL else result.test_accuracy if graded else None
     if value is None or not math.isfinite(value):
         return None

@@ -1,0 +1,10 @@
+"""Anybody's table of results to what it supports: what was tuned for whom, and which conclusions survive.
+
+`assemble.audit` does all of it; `sources`, `columns` and `book` read, `tuned`, `edges`, `noise`, `selection` and
+`conclusions` compute, `findings` puts it in words, `markdown` and `files` write it down.
+"""
+
+from welltuned.audit.assemble import Audit, audit
+from welltuned.audit.records import Request
+
+__all__ = ["Audit", "Request", "audit"]

@@ -1,0 +1,59 @@
+"""The whole audit: a path and a request to findings. Everything between reading and writing is pure."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from welltuned.analysis.flips import Flips, flips
+from welltuned.audit import book as books
+from welltuned.audit import columns, sources, studies
+from welltuned.audit.conclusions import Conclusion, conclusions
+from welltuned.audit.configurations import group
+from welltuned.audit.findings import Facts, Finding, findings, verdict
+from welltuned.audit.records import Book, Request
+from welltuned.audit.tuned import Tuned, baseline, tuned
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found."""
+
+    book: Book
+    baseline: str
+    verdict: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    tuned: tuple[Tuned, ...]
+    conclusions: tuple[Conclusion, ...]
+    flips: tuple[Flips, ...]  # of every method that shares configurations with the baseline
+
+
+def audit(path: Path, request: Request | None = None) -> Audit:
+    """Audit a table, a folder of PEFT's results, or a study. Raises InputError where it cannot be read."""
+    asked = request or Request()
+    return of_book(read(path, asked), asked)
+
+
+def read(path: Path, request: Request) -> Book:
+    """Read whatever is at a path into a book."""
+    if studies.is_study(path):
+        return studies.read(path, request)
+    sheet = sources.read(path)
+    return books.book(sheet, columns.recognise(sheet, request), request)
+
+
+def of_book(book: Book, request: Request) -> Audit:
+    """Audit a table that was read."""
+    rows = tuned(book)
+    methods = tuple(dict.fromkeys(row.method for row in rows))
+    base = methods[0] if len(methods) == 1 and request.baseline is None else baseline(methods, request.baseline)
+    facts = Facts(book, base, rows, conclusions(book, rows, base), group(book.judging), _flips(book, base))
+    return Audit(book, base, verdict(facts), findings(facts), rows, facts.conclusions, facts.flips)
+
+
+def _flips(book: Book, base: str) -> tuple[Flips, ...]:
+    """Compare every method with the baseline at all configurations; reruns say who is ahead when tuned."""
+    table = book.choosing.table
+    if book.fresh and book.judging.metric == book.choosing.metric:
+        table = table.only((*table.runs, *book.judging.table.runs))
+    others = [method for method in table.methods() if method != base]
+    found = [flips(table, method, base) for method in others]
+    return tuple(one for one in found if one.configurations)
