@@ -50,7 +50,7 @@ def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:
         table(("setting", "value", "from"), settings),
         "",
         table(
-            ("arm", "axes", "trials", "cells", "reruns", "tokens", "trainable", "multiplier"),
+            ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier"),
             [_arm(row) for row in summary.arms],
         ),
         "",
@@ -66,6 +66,7 @@ def _arm(row: "ArmRow") -> tuple[str, ...]:
         row.name,
         " x ".join(f"{field} ({num})" for field, num in row.axes) or DASH,
         f"{row.num_select:,}",
+        str(row.num_reserve),
         str(row.num_cells),
         str(row.num_confirm),
         f"{row.num_tokens:,}",
