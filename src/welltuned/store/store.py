@@ -210,12 +210,18 @@ class Store:
 
     def log_oracle_read(self, items: str, trials: Sequence[Trial]) -> None:
         """Log that the test data is about to be read for trials that were not selected; refused before the verdict."""
-        if self.comparison() is None:
+        self.require_verdict()
+        self._log_read(items, trials)
+
+    def require_verdict(self) -> Comparison:
+        """Return the stored verdict; raise StoreError where there is none."""
+        found = self.comparison()
+        if found is None:
             raise StoreError(
                 f"oracle pass: got no stored verdict in {self.folder}, expected one, since nothing but the frozen "
                 "finalists may be scored on the test data before it; run welltuned compare without --oracle first"
             )
-        self._log_read(items, trials)
+        return found
 
     def store_verdict(self, found: Comparison) -> Comparison:
         """Store the verdict unless there is one, and return what is stored from now on."""
