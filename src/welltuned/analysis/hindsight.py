@@ -18,7 +18,9 @@ from welltuned.records import Hindsight, Result, Status
 Scored = tuple[float, str]  # accuracy, and the configuration in words
 
 
-def hindsight(results: Sequence[Result], oracle: Mapping[str, Sequence[bool]], cell: Sequence[str]) -> tuple[Hindsight, ...]:
+def hindsight(
+    results: Sequence[Result], oracle: Mapping[str, Sequence[bool]], cell: Sequence[str]
+) -> tuple[Hindsight, ...]:
     """Return one row for each method and problem that has a choice and oracle scores.
 
     `oracle` holds the graded answers of selection trials. A diverged trial counts as 0, as everywhere.

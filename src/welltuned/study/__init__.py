@@ -6,4 +6,16 @@ from welltuned.study.options import Note, Notice, Observer, Options, Planned, St
 from welltuned.study.surveys import preview
 from welltuned.study.view import Study
 
-__all__ = ["Note", "Notice", "Observer", "Options", "Planned", "Started", "Study", "compare", "oracle", "preview", "run"]
+__all__ = [
+    "Note",
+    "Notice",
+    "Observer",
+    "Options",
+    "Planned",
+    "Started",
+    "Study",
+    "compare",
+    "oracle",
+    "preview",
+    "run",
+]

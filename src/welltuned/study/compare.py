@@ -68,7 +68,12 @@ def _to_verdict(session: Session) -> None:
 def _judge(session: Session) -> Comparison:
     store, plan = session.store, session.plan
     return comparison.compare(
-        store.results(), store.retained(), plan.cell, plan.spec.compare.baseline, protocol.grounds(plan), store.spec_hash
+        store.results(),
+        store.retained(),
+        plan.cell,
+        plan.spec.compare.baseline,
+        protocol.grounds(plan),
+        store.spec_hash,
     )
 
 
@@ -118,7 +123,9 @@ def _to_hindsight(session: Session) -> None:
         if _is_candidate(result) and result.config.task in plan.graded_tasks and result.trial_id not in known
     ]
     if not plan.graded_tasks:
-        raise InputError("oracle pass: got a study whose tasks grade no answers, expected graded ones; there is no test score")
+        raise InputError(
+            "oracle pass: got a study whose tasks grade no answers, expected graded ones; there is no test score"
+        )
     store.add_jobs(loop.exams(wanted, plan, store, ORACLE))
     loop.finish_open_jobs(session)
 

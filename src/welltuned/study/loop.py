@@ -194,7 +194,9 @@ def _log_read(job: ExamJob, store: Store, observe: Observer) -> None:
     log(ledger.items_key(job.trials[0].config), job.trials)
     failure = ledger.note(job.trials, store.spec_hash, store.name)
     if failure:
-        observe(Note(f"The ledger of test reads cannot be written ({failure}): other studies will not count this read."))
+        observe(
+            Note(f"The ledger of test reads cannot be written ({failure}): other studies will not count this read.")
+        )
 
 
 def _replace(job: StoredJob, reason: str, store: Store, observe: Observer, afresh: bool) -> None:
