@@ -1,27 +1,27 @@
 """The interval of a difference between two methods, for other seeds and other items: crossed random effects.
 
-Model: d[s, i] = mu + seed_s + item_i + residual_si, s = 1..S, i = 1..I, all independent with mean 0; d is ours - theirs for
-the same seed and the same test item. The mean over the array has the variance
+Model: d[s, i] = mu + seed_s + item_i + residual_si, s = 1..S, i = 1..I, all independent with mean 0; d is ours - theirs
+for the same seed and the same test item. The mean over the array has the variance
 
     V = var(seed) / S + var(item) / I + var(residual) / (S I).
 
-Estimator (ANOVA of the balanced two-way layout; Searle, Casella and McCulloch, Variance Components, 1992, ch. 4), written as
-variances of the mean, A = MS_seed / SI, B = MS_item / SI, E = MS_residual / SI:
+Estimator (ANOVA of the balanced two-way layout; Searle, Casella and McCulloch, Variance Components, 1992, ch. 4),
+written as variances of the mean, A = MS_seed / SI, B = MS_item / SI, E = MS_residual / SI:
 
     A estimates var(seed)/S + var(residual)/SI,   B estimates var(item)/I + var(residual)/SI,   E the common part,
     V = A + max(B - E, 0).
 
-Half width: t^2 V, where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom in the
-proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is, agrees with his
-t to the first order, and is exact at both ends. His t itself covers 92.2 % at 3 seeds and a seed share of .6 to .9; this
-covers 94.0 % (docs/decisions/0012-crossed-interval.md).
+Half width: t^2 V, where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom in
+the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is,
+agrees with his t to the first order, and is exact at both ends. His t itself covers 92.2 % at 3 seeds and a seed share
+of .6 to .9; this covers 94.0 % (docs/decisions/0012-crossed-interval.md).
 
-A negative estimate of the item component is set to 0. The interval is never narrower than the items-only one,
-t_{I-1} sqrt(B): two equal seeds are no proof that seeds do not matter. It *is* the items-only one where the median-unbiased
+A negative estimate of the item component is set to 0. The interval is never narrower than the items-only one, t_{I-1}
+sqrt(B): two equal seeds are no proof that seeds do not matter. It *is* the items-only one where the median-unbiased
 estimate of the seed component is not positive, A <= E median(F(S-1, inf)).
 
-Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross all
-of them: A is the variance of the seeds' averages over tasks, B and E add up over tasks with weight 1/K^2.
+Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross
+all of them: A is the variance of the seeds' averages over tasks, B and E add up over tasks with weight 1/K^2.
 """
 
 import enum
@@ -165,7 +165,7 @@ def parts_of(tasks: Sequence[Floats], seeds_cross_tasks: bool = True) -> Parts:
 
 
 def half_width(parts: Parts, tail: Any) -> Any:
-    """Return the half width of the interval with probability `tail` beyond each end: t sqrt(V) of the docstring above."""
+    """Return the half width, t sqrt(V) of the docstring above, with probability `tail` beyond each end."""
     from scipy.special import chdtri, stdtrit  # here, because loading scipy takes longer than a whole `welltuned show`
 
     items_t = -stdtrit(parts.items_df, tail)
