@@ -124,9 +124,7 @@ def test_it_resumes_at_every_result_and_in_any_order():
 
 def test_a_diverged_rate_counts_with_the_base_and_a_lost_one_is_passed_over():
     plan = plan_of(spec_of(2))
-    diverged = finish(
-        plan, valley(1.0), status=lambda c: Status.DIVERGED if c.learning_rate > 0.5 else Status.FINISHED
-    )
+    diverged = finish(plan, valley(1.0), status=lambda c: Status.DIVERGED if c.learning_rate > 0.5 else Status.FINISHED)
     assert rates(diverged)[3:] == pytest.approx([1.0, math.sqrt(1e-1)])
     losses: dict[float, float | None] = {1e-3: 2.0, 1e-2: 1.0, 1e-1: None}
     assert _reserve.next_rate(losses) == pytest.approx(math.sqrt(1e-3 * 1e-2))

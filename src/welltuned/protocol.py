@@ -5,51 +5,97 @@ the baseline, the metric, the margin, what the sizes of the splits can resolve, 
 The rules are docs/fairness.md's; the numbers that they rest on are named beside the constants below.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from welltuned import plan as plans
 from welltuned.analysis import power
-from welltuned.analysis.wording import label
+from welltuned.analysis.comparison import ACCURACY, LOSS, Terms
+from welltuned.analysis.verdict import Margin, accuracy_margin
+from welltuned.analysis.wording import Key, label, plural
 from welltuned.costs import budget
 from welltuned.errors import InputError, problem
 from welltuned.plan import Plan
-from welltuned.spec import Spec
+from welltuned.records import Survey
 
-ACCURACY, LOSS = "accuracy", "loss"
-FINE_POINTS, COARSE_POINTS = 1.0, 2.0  # docs/fairness.md: 1 point if the items allow it, else 2
 FEWEST_SEEDS = 2  # an interval over seeds needs as many
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What the verdicts within one problem rest on; shares are of 1, and None is what the metric does not have."""
+    """What the verdicts within one problem rest on."""
 
-    problem: tuple[tuple[str, object], ...]
-    metric: str
-    margin_points: float | None  # of accuracy
-    margin_loss: float | None  # share of the baseline's loss
+    problem: Key
+    metric: str  # "accuracy", "loss"
+    margin: Margin | None  # of accuracy; that of the loss is a share of what the baseline will come to
+    margin_loss: float
     num_validation: int
     num_test: int
-    validation_error: float  # standard error of one accuracy at 50 %
-    test_error: float
     num_seeds: int
-    seeds_needed: int | None  # to tell a difference of the margin; None: no number of seeds would do, the items are few
-    items_needed: int | None  # to tell it whatever the number of seeds; None where seeds are enough
+
+    def terms(self) -> Terms:
+        """Return what the analysis needs of it."""
+        if self.margin is not None:
+            return Terms(self.problem, self.metric, self.margin.value, self.margin.reason)
+        return Terms(self.problem, self.metric, self.margin_loss, "declared as a share of the baseline's loss")
 
 
-def metric_of(spec: Spec, graded_tasks: Iterable[str], task: str) -> str:
-    """Return the metric of the verdict on a task: the declared one, or accuracy where the task is graded."""
-    if spec.compare.metric != "auto":
-        return spec.compare.metric
-    return ACCURACY if task in graded_tasks else LOSS
+def grounds(plan: Plan) -> tuple[Ground, ...]:
+    """Return what the verdicts rest on, for each problem of the study."""
+    found: dict[tuple[object, ...], Ground] = {}
+    for config in (config for arm in plan.arms for config in arm.configs):
+        place = budget.key(config, plan.problem)
+        if place not in found:
+            named = tuple(zip(plan.problem, place, strict=True))
+            found[place] = _ground(plan, named, config.task, plan.survey_of(config))
+    return tuple(found.values())
 
 
-def margin_points(declared: float | None, num_items: int) -> float:
-    """Return the margin in points of accuracy: the declared one, or 1 where the test items can show equivalence, or 2."""
-    if declared is not None:
-        return declared
-    return FINE_POINTS if num_items >= power.items_for_equivalence(FINE_POINTS / 100) else COARSE_POINTS
+def _ground(plan: Plan, named: Key, task: str, survey: Survey) -> Ground:
+    declared = plan.spec.compare
+    auto = ACCURACY if task in plan.graded_tasks else LOSS
+    metric = auto if declared.metric == "auto" else declared.metric
+    margin = None
+    if metric == ACCURACY and declared.margin_points is None:
+        margin = accuracy_margin(survey.num_test)
+    elif metric == ACCURACY and declared.margin_points is not None:
+        margin = Margin(declared.margin_points / 100, True, "declared")
+    return Ground(
+        problem=named,
+        metric=metric,
+        margin=margin,
+        margin_loss=declared.margin_loss,
+        num_validation=survey.num_validation,
+        num_test=survey.num_test,
+        num_seeds=plan.spec.search.fresh_seeds,
+    )
+
+
+def lines(ground: Ground, baseline: str) -> list[str]:
+    """Say in words what a verdict rests on and what the sizes can resolve, as `plan` shows it."""
+    where = f" on {label(ground.problem)}" if ground.problem else ""
+    if ground.margin is None:
+        loss = f"within {100 * ground.margin_loss:g} % of its loss on {plural(ground.num_validation, 'validation row')}"
+        return [f"verdict{where}: against {baseline}, {loss}, over {plural(ground.num_seeds, 'fresh seed')}"]
+    needed = power.seeds_needed(power.accuracy_spread(), ground.num_test, ground.margin)
+    margin = f"accuracy, margin {ground.margin.text} ({ground.margin.reason})"
+    wanted = [
+        f"{plural(seeds, 'seed')} to {aim}"
+        for seeds, aim in ((needed.to_see, "see a difference of the margin"), (needed.to_equate, "show equivalence"))
+        if seeds is not None
+    ]
+    wanted += [needed.reason] if needed.reason else []
+    return [
+        f"verdict{where}: against {baseline} on {margin}",
+        f"sizes:   standard error of one accuracy at 50 %: validation {_error(ground.num_validation)} points "
+        f"({ground.num_validation:,} rows), test {_error(ground.num_test)} points ({ground.num_test:,})",
+        f"seeds:   {ground.num_seeds} fresh ones; with a chance of {100 * needed.power:g} %: {'; '.join(wanted)}",
+    ]
+
+
+def _error(num_items: int) -> str:
+    return f"{100 * math.sqrt(0.25 / num_items):.1f}"
 
 
 def check(plan: Plan) -> None:
@@ -86,16 +132,3 @@ def _budgets(plan: Plan) -> Iterable[str]:
         if plan.spec.search.reserve:
             advice = "give every method as many cells and epochs: a reserve adds learning rates and nothing else"
         yield f"compare: got unequal budgets for selection ({plans.budgets_text(group)}), expected equal tokens; {advice}"
-
-
-def grounds(plan: Plan) -> tuple[Ground, ...]:
-    """Return what the verdicts rest on, for each problem of the study."""
-    found: dict[tuple[object, ...], Ground] = {}
-    for config in (config for arm in plan.arms for config in arm.configs):
-        place = budget.key(config, plan.problem)
-        if place not in found:
-            survey = plan.survey_of(config)
-            metric = metric_of(plan.spec, plan.graded_tasks, config.task)
-            named = tuple(zip(plan.problem, place, strict=True))
-            found[place] = _ground(plan, named, metric, survey.num_validation, survey.num_test)
-    return tuple(found.values())

@@ -389,7 +389,7 @@ class Result:
 class Pair:
     """One method against the baseline within one problem: each one's best cell, on the same fresh seeds and items.
 
-    `difference` is method - baseline in the metric's own unit (a share of the items, or nats), and so are its ends and
+    `difference` is method - baseline in the metric's unit (a share of the items, or nats), and so are its ends and
     the margin. A missing number has its `reason`.
     """
 
@@ -398,6 +398,7 @@ class Pair:
     baseline: str
     method_label: str  # the chosen cell and learning rate
     baseline_label: str
+    metric: str  # "accuracy", "loss"
     method_value: float | None  # mean over the fresh seeds
     baseline_value: float | None
     num_seeds: int  # that both have
@@ -411,7 +412,19 @@ class Pair:
     p_value: float | None  # of "differs from 0", two-sided
     p_holm: float | None  # the same, corrected for all pairs of the study
     verdict: str  # "better", "worse", "equivalent", "undecided"
+    words: str  # the verdict with its margin, and whether the difference is told from 0
     decides: str  # what would decide it, in words; "" where it is decided
+    reason: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The method with the best mean of a problem, and whether it beats every other, corrected for having been picked."""
+
+    problem: str
+    method: str
+    is_best: bool  # at a level of 5 %
+    p_value: float | None  # of its nearest rival, max-T over all pairs
     reason: str
 
 
@@ -435,8 +448,8 @@ class Comparison:
     """The verdict of a study, as it was stored: before anything but the finalists was scored on the test data."""
 
     baseline: str
-    metric: str  # "accuracy", "loss"
     pairs: tuple[Pair, ...]
+    best: tuple[Best, ...]  # of each problem with three methods or more
     forgetting: tuple[Forgetting, ...]
     inputs_hash: str  # of the declaration and the results that it was computed from
 

@@ -1,6 +1,6 @@
-"""`welltuned compare`: a study at equal budgets to its stored verdict; with `--oracle`, what the test data would have chosen.
+"""`welltuned compare`: a study at equal budgets to its stored verdict; `--oracle`: what the test data would have chosen.
 
-The oracle pass is a flag of this verb and not a verb of its own, because it asks for the same study and is refused until
+The oracle pass is a flag of this verb and no verb of its own, because it asks for the same study and is refused until
 this verb has stored its verdict: it can never happen in the same breath.
 """
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from welltuned.records import Comparison, Forgetting, Pair
+from welltuned.records import Best, Comparison, Forgetting, Pair
 
 
 def encode(comparison: Comparison) -> str:
@@ -19,6 +19,10 @@ def decode(text: str) -> Comparison:
 
 def of_fields(fields: dict[str, Any]) -> Comparison:
     """Return the comparison of these JSON fields."""
-    pairs = tuple(Pair(**pair) for pair in fields["pairs"])
-    forgetting = tuple(Forgetting(**row) for row in fields["forgetting"])
-    return Comparison(**(fields | {"pairs": pairs, "forgetting": forgetting}))
+    return Comparison(
+        baseline=fields["baseline"],
+        pairs=tuple(Pair(**pair) for pair in fields["pairs"]),
+        best=tuple(Best(**one) for one in fields["best"]),
+        forgetting=tuple(Forgetting(**row) for row in fields["forgetting"]),
+        inputs_hash=fields["inputs_hash"],
+    )

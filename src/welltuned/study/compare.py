@@ -5,8 +5,6 @@ freezes and reads the test data once; the verdict is stored and never changed; a
 on the test data. Each step is found done or not done in the store, so a comparison resumes wherever it was stopped.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,7 +70,7 @@ def _judge(session: Session) -> Comparison:
         store.retained(),
         plan.cell,
         plan.spec.compare.baseline,
-        protocol.grounds(plan),
+        [ground.terms() for ground in protocol.grounds(plan)],
         store.spec_hash,
     )
 
