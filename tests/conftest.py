@@ -30,6 +30,7 @@ def _connect_locally(self, address):
 def isolated(monkeypatch, tmp_path_factory):
     """Give each test its own cache folder and no network."""
     monkeypatch.setattr(socket.socket, "connect", _connect_locally)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state", numbered=True)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
 
 

@@ -389,7 +389,7 @@ class Result:
 class Pair:
     """One method against the baseline within one problem: each one's best cell, on the same fresh seeds and items.
 
-    `difference` is method - baseline in the metric's unit (a share of the items, or nats), and so are its ends and
+    `difference` is method - baseline in the metric's unit (share of items, or nats), and so are its ends and
     the margin. A missing number has its `reason`.
     """
 

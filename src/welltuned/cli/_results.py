@@ -27,7 +27,7 @@ def results_text(results: Sequence[Result], declaration: Declaration) -> str:
 
 
 def verdict_lines(declaration: Declaration) -> list[str]:
-    """Return the stored verdict, what was forgotten, the oracle pass and the reads of the test set, where there are any."""
+    """Return the stored verdict, what was forgotten, the oracle pass and the test reads, where there are any."""
     lines: list[str] = []
     if declaration.comparison is not None:
         headings = ("verdict", "against", "difference", "95 % interval", "p (Holm)", "says", "what would decide it")

@@ -1,4 +1,4 @@
-"""`welltuned compare`: a study at equal budgets to its stored verdict; `--oracle`: what the test data would have chosen.
+"""`welltuned compare`: a study at equal budgets to its stored verdict; `--oracle`: what test data would have chosen.
 
 The oracle pass is a flag of this verb and no verb of its own, because it asks for the same study and is refused until
 this verb has stored its verdict: it can never happen in the same breath.
