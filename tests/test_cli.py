@@ -16,7 +16,7 @@ import pytest
 
 import synthetic
 from welltuned import cli, report, study
-from welltuned.cli import _options, _progress, _results
+from welltuned.cli import _options, _progress, _results, init
 from welltuned.errors import InputError
 from welltuned.records import JobEnd, Progress, Status, TrainJob
 from welltuned.spec import Spec, field_rows
@@ -192,6 +192,16 @@ def test_the_defaults_that_init_comments_on_are_the_defaults(here):
     uncommented = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     assert uncommented.count("\n#") < text.count("\n#") - 20
     assert Spec.parse(uncommented).hash() == Spec.parse(text).hash()
+
+
+@pytest.mark.parametrize("model", ["abacus-small", "org/some-model"])
+def test_the_methods_of_inits_study_have_as_many_learning_rates(model):
+    text = init.study_text(pathlib.Path("study.toml"), model, "abacus", ())
+    tried: dict[str, set[float]] = {}
+    for settings in Spec.parse(text).combinations():
+        tried.setdefault(settings["method"], set()).add(settings["learning_rate"])
+    assert tried["lora"] != tried["pissa"]
+    assert len({len(rates) for rates in tried.values()}) == 1
 
 
 def test_init_does_not_overwrite(here, capsys):
