@@ -47,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class BestOf:
-    """The method with the best mean, and the adjusted p of its nearest rival; None, with `reason`, where it has none."""
+    """The method with the best mean, and the adjusted p of its nearest rival; None has its `reason`."""
 
     best: str
     is_best: bool  # better than every other at level alpha, adjusted
