@@ -109,7 +109,7 @@ def _contenders(plan: Plan) -> Iterable[str]:
     methods, baseline = plan.spec.method_names(), plan.spec.compare.baseline
     if len(methods) < 2:
         yield problem(
-            "compare", f"the one method {methods[0]}", "two or more", 'write [axes] method = ["lora", "pissa"]'
+            "compare", f"the one method {', '.join(methods)}", "two or more", 'write [axes] method = ["lora", "pissa"]'
         )
     elif baseline not in methods:
         advice = f'write [compare] baseline = "{methods[0]}", for instance'
@@ -131,4 +131,5 @@ def _budgets(plan: Plan) -> Iterable[str]:
         advice = "give every method as many learning rates, or set reserve = 2 in [search], which makes them equal"
         if plan.spec.search.reserve:
             advice = "give every method as many cells and epochs: a reserve adds learning rates and nothing else"
-        yield f"compare: got unequal budgets for selection ({plans.budgets_text(group)}), expected equal tokens; {advice}"
+        got = f"unequal budgets for selection ({plans.budgets_text(group)})"
+        yield f"compare: got {got}, expected equal tokens; {advice}"

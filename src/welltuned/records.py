@@ -419,7 +419,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Best:
-    """The method with the best mean of a problem, and whether it beats every other, corrected for having been picked."""
+    """The method with the best mean of a problem; does it beat every other, corrected for having been picked?"""
 
     problem: str
     method: str

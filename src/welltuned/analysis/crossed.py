@@ -16,9 +16,10 @@ the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite'
 agrees with his t to the first order, and is exact at both ends. His t itself covers 92.2 % at 3 seeds and a seed share
 of .6 to .9; this covers 94.0 % (docs/decisions/0012-crossed-interval.md).
 
-A negative estimate of the item component is set to 0. The interval is never narrower than the items-only one, t_{I-1}
-sqrt(B): two equal seeds are no proof that seeds do not matter. It *is* the items-only one where the median-unbiased
-estimate of the seed component is not positive, A <= E median(F(S-1, inf)).
+A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
+component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one where
+the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds that cancel
+out leave A and B small or 0, the residual speaks, and the width is 0 only where nothing differs, which has no interval.
 
 Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross
 all of them: A is the variance of the seeds' averages over tasks, B and E add up over tasks with weight 1/K^2.
@@ -169,7 +170,7 @@ def half_width(parts: Parts, tail: Any) -> Any:
     from scipy.special import chdtri, stdtrit  # here, because loading scipy takes longer than a whole `welltuned show`
 
     items_t = -stdtrit(parts.items_df, tail)
-    items_only = items_t * np.sqrt(parts.items)
+    items_only = items_t * np.sqrt(_items_variance(parts))
     if parts.seeds_df == 0:
         return items_only
     variance, share = _variance(parts)
@@ -200,11 +201,17 @@ def _variance(parts: Parts) -> tuple[Any, Any]:
     return variance, parts.seeds / np.where(variance > 0, variance, 1.0)
 
 
+def _items_variance(parts: Parts) -> Any:
+    """Return the variance of the mean where seeds do not matter: E + max(B - E, 0), never less than the residual's."""
+    return np.maximum(parts.items, parts.residual)
+
+
 def _satterthwaite(parts: Parts) -> tuple[float, float]:
-    """Return the variance that the interval rests on, at least the items-only one, and its degrees of freedom."""
+    """Return the variance that the interval rests on, at least that without seeds, and its degrees of freedom."""
     variance, share = (float(value) for value in _variance(parts))
-    if parts.seeds_df == 0 or variance <= parts.items:
-        return float(parts.items), float(parts.items_df)
+    items_only = float(_items_variance(parts))
+    if parts.seeds_df == 0 or variance <= items_only:
+        return items_only, float(parts.items_df)
     return variance, 1.0 / (share**2 / parts.seeds_df + (1.0 - share) ** 2 / float(parts.items_df))
 
 
@@ -247,7 +254,7 @@ def _checked(values: Any, seeds_cross_tasks: bool) -> list[Floats]:
 def _no_spread(parts: Parts, num_seeds: int, num_items: int, largest: float) -> str:
     if num_seeds == 1 and num_items == 1:
         return "one number has no interval"
-    if max(float(parts.items), float(parts.seeds)) <= (ROUNDING * largest) ** 2:
+    if max(float(parts.items), float(parts.seeds), float(parts.residual)) <= (ROUNDING * largest) ** 2:
         kind = "seeds and items" if num_seeds > 1 and num_items > 1 else "seeds" if num_seeds > 1 else "items"
         return f"all {kind} differ alike, so nothing says how others would"
     return ""

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Inflation:
-    """Means over the ways to split the seeds, in the metric's unit; `inflation` is positive where the apparent is too good."""
+    """Means over the splits of the seeds, in the metric's unit; `inflation` > 0 where the apparent is too good."""
 
     apparent: float
     honest: float

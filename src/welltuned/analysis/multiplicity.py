@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from welltuned.analysis import crossed
 from welltuned.analysis.crossed import CrossedInterval
 from welltuned.analysis.paired import differences
@@ -45,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class BestOf:
-    """The method with the best mean, and the adjusted p of its nearest rival; None, with `reason`, where one is missing."""
+    """The method with the best mean, and the adjusted p of its nearest rival; None has its `reason`."""
 
     best: str
     is_best: bool  # better than every other at level alpha, adjusted
@@ -61,11 +63,9 @@ def holm(p_values: Sequence[float | None], alpha: float = ALPHA) -> tuple[Adjust
     if not p_values:
         return ()
     filled = [1.0 if p is None else p for p in p_values]
-    rejected, adjusted, _, _ = multipletests(filled, alpha=alpha, method="holm")
-    return tuple(
-        Adjusted(p, None if p is None else float(each), bool(no))
-        for p, each, no in zip(p_values, adjusted, rejected, strict=True)
-    )
+    adjusted = np.asarray(multipletests(filled, alpha=alpha, method="holm")[1], dtype=np.float64)
+    pairs = zip(p_values, adjusted.tolist(), strict=True)
+    return tuple(Adjusted(p, None if p is None else each, each <= alpha) for p, each in pairs)
 
 
 def best_of(values: Mapping[str, Any], higher_is_better: bool, alpha: float = ALPHA) -> BestOf:
@@ -106,13 +106,9 @@ def _contrast(one: str, other: str, values: Mapping[str, Any]) -> Contrast:
 
 
 def _tasks(values: Any) -> list[Any]:
-    import numpy as np
-
     several = isinstance(values, list | tuple) and np.ndim(values[0]) == 2
     return list(values) if several else [values]
 
 
 def _mean(values: Any) -> float:
-    import numpy as np
-
     return math.fsum(float(np.mean(task)) for task in _tasks(values)) / len(_tasks(values))

@@ -19,6 +19,7 @@ from welltuned.analysis.verdict import DISCORDANCE, Kind, Margin, decide
 SEED_SD = (
     0.0038  # measured: sd over seeds of one method's accuracy in public LoRA sweeps near the optimum (.3 to .6 points)
 )
+ITEM_SHARE = 0.2  # measured: 0 to .2 between the winners of the recorded study at batch 4 and 16 (docs/calibration.md)
 POWER = 0.8  # conventional
 MOST_SEEDS = 1000  # beyond these "more" is no advice
 MOST_ITEMS = 10_000_000
@@ -81,16 +82,17 @@ class Needed:
     reason: str = ""
 
 
-def accuracy_spread(seed_sd: float = SEED_SD, discordance: float = DISCORDANCE, item_share: float = 0.5) -> Spread:
+def accuracy_spread(
+    seed_sd: float = SEED_SD, discordance: float = DISCORDANCE, item_share: float = ITEM_SHARE
+) -> Spread:
     """Return the spread of the difference of two accuracies.
 
     `seed_sd` is one method's, so that of a difference is sqrt(2) times it (no correlation between the methods' seeds
     is assumed). `item_share` is the part of the items' variance that comes back with every seed; .5 is assumed, between
     0 (equal methods) and 1 (the same items differ at every seed).
     """
-    return Spread(
-        math.sqrt(2) * seed_sd, math.sqrt(item_share * discordance), math.sqrt((1 - item_share) * discordance)
-    )
+    item, residual = item_share * discordance, (1 - item_share) * discordance
+    return Spread(math.sqrt(2) * seed_sd, math.sqrt(item), math.sqrt(residual))
 
 
 def chances(spread: Spread, num_seeds: int, num_items: int, difference: float, margin: float) -> Chances:
