@@ -3,7 +3,8 @@
 A method's best cell is the one that selection chose on validation loss. Of it and of the baseline's the reruns on fresh
 seeds are paired: accuracy as an array seeds x test items, loss as one number a seed. What is missing on either
 side is left out of both; a diverged rerun is not missing, it counts as all wrong, or as the base's loss. The interval
-is `crossed`'s, the verdict `verdict`'s, the correction for several pairs Holm's over all pairs of the study.
+is `crossed`'s and the verdict `verdict`'s, of each pair on its own: 'better' needs its 95 % interval beyond the margin.
+Holm's correction over all pairs of the study is of the p of "different from 0" only, and is shown beside the verdict.
 
 Pure: results and declared terms to a `Comparison`, which carries the hash of what it was computed from.
 """

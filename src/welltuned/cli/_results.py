@@ -6,6 +6,7 @@ from welltuned.analysis.caveats import caveats
 from welltuned.analysis.cells import key_of
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import SummaryRow, summarise
+from welltuned.analysis.verdict import FAMILY
 from welltuned.analysis.wording import DASH, label, nats_text, percent_text, plural, rate_text, signed
 from welltuned.cli._text import table
 from welltuned.errors import InputError
@@ -30,9 +31,17 @@ def verdict_lines(declaration: Declaration) -> list[str]:
     """Return the stored verdict, what was forgotten, the oracle pass and the test reads, where there are any."""
     lines: list[str] = []
     if declaration.comparison is not None:
-        headings = ("verdict", "against", "difference", "95 % interval", "p (Holm)", "says", "what would decide it")
+        headings = (
+            "verdict",
+            "against",
+            "difference",
+            "95 % interval",
+            "p of 0 (Holm)",
+            "says",
+            "what would decide it",
+        )
         pairs = declaration.comparison.pairs
-        lines += ["", table(headings, [_pair(pair) for pair in pairs])]
+        lines += ["", table(headings, [_pair(pair) for pair in pairs]), FAMILY]
         lines += [
             f"forgetting, {row.method} on {row.text}: loss {nats_text(row.base_nll)} before, {nats_text(row.nll)} after"
             for row in declaration.comparison.forgetting

@@ -21,7 +21,7 @@ def build(results: Sequence[Result], declaration: Declaration, folder: Path) -> 
     content = page.Content(
         declaration=declaration,
         num_trials=len(results),
-        answers=answers(rows),
+        answers=answers(rows, declaration.comparison),
         caveats=caveats(results, declaration),
         rows=rows,
         speeds=speeds(results, declaration.cell),

@@ -10,6 +10,7 @@ from welltuned.analysis.throughput import SpeedRow
 from welltuned.analysis.wording import count_text, plural
 from welltuned.records import Declaration, Survey
 from welltuned.report import tables
+from welltuned.report.answer import note
 from welltuned.report.css import CSS
 from welltuned.report.files import Drawn
 from welltuned.report.tables import escaped
@@ -64,8 +65,7 @@ def _head(content: Content) -> str:
     return (
         f"<header><h1>{escaped(declaration.name)}</h1>"
         f"<p>{facts}<code>{escaped(declaration.spec_hash[:16])}</code></p></header>\n{banner}{answers}"
-        "\n<p class=note>This describes what was measured. It is no verdict: no margin was stated in advance, and the "
-        "first of several methods is flattered by being the first.</p>"
+        f"\n<p class=note>{escaped(note(declaration.comparison))}</p>"
     )
 
 
