@@ -17,9 +17,9 @@ agrees with his t to the first order, and is exact at both ends. His t itself co
 of .6 to .9; this covers 94.0 % (docs/decisions/0012-crossed-interval.md).
 
 A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
-component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one where
-the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds that cancel
-out leave A and B small or 0, the residual speaks, and the width is 0 only where nothing differs, which has no interval.
+component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one
+where the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds
+cancel out and A and B are near 0, the residual speaks; the width is 0 only where nothing differs: there is no interval.
 
 Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross
 all of them: A is the variance of the seeds' averages over tasks, B and E add up over tasks with weight 1/K^2.
