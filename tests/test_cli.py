@@ -249,7 +249,7 @@ def test_plan_shows_settings_arms_and_cost_and_trains_nothing(here, capsys):
     shown = output(capsys)
     assert re.search(r"train\.weight_decay +0\.0 +default", shown)
     assert re.search(r"train\.rank +4 +file", shown)
-    assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +2 +4 ", shown)
+    assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +0 +2 +4 ", shown)
     assert "in all: 20 trials with reruns" in shown and "from a short measurement of this machine" in shown
     assert re.search(r"memory: about .*, for \d+ trials x \d+ rows? at a time: runtime ", shown)
     assert not (here / "runs").exists()
