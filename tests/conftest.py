@@ -26,10 +26,19 @@ def _connect_locally(self, address):
     return _connect(self, address)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_ledger(tmp_path_factory):
+    """Keep the user's ledger of test reads out of everything, fixtures of a whole module included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WELLTUNED_STATE", str(tmp_path_factory.mktemp("session_state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path_factory):
-    """Give each test its own cache folder and no network."""
+    """Give each test its own cache folder, its own ledger of test reads, and no network."""
     monkeypatch.setattr(socket.socket, "connect", _connect_locally)
+    monkeypatch.setenv("WELLTUNED_STATE", str(tmp_path_factory.mktemp("state", numbered=True)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache", numbered=True)))
 
 

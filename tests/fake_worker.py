@@ -24,6 +24,8 @@ from welltuned.records import (
     Outcome,
     Point,
     Progress,
+    Retained,
+    RetentionJob,
     Runtime,
     Site,
     Status,
@@ -121,6 +123,10 @@ def run(job: Job, runtime: Runtime) -> Iterator[Event]:
         for trial in job.trials:
             correct = tuple((_start(trial) * 1000 + index) % 3 < 1 for index in range(8))
             yield Graded(trial.id, job.split, correct, 10, time.perf_counter() - begin)
+    elif isinstance(job, RetentionJob):
+        _kill_if("retention")
+        for trial in job.trials:
+            yield Retained(trial.id, job.text, "t" * 16, 100, 2.0, 2.0 + _start(trial) / 10)
     else:
         yield from _train(job, Path(runtime.blobs), begin)
     yield JobEnd(job.id, time.perf_counter() - begin, 1, json.dumps({"device": runtime.device}))
@@ -184,7 +190,7 @@ def _misbehave(job: TrainJob) -> None:
     """Do one of the wrong things that FAKE_MOODS asks for, and strike it from the list."""
     for mood in sorted(MOODS.iterdir()) if MOODS.is_dir() else ():
         word = mood.name.partition("-")[0]
-        if word in ("survey", "exam"):
+        if word in ("survey", "exam", "retention"):
             continue
         if word == "large":  # memory: enough for few rows only
             if job.micro_rows * len(job.trials) > int(mood.read_text()):

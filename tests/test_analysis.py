@@ -12,7 +12,7 @@ import synthetic
 from synthetic import BASE_NLL, Design, Valley
 from welltuned.analysis import cells, difference, interval, optimum, summary, table, throughput, wording
 from welltuned.analysis.caveats import caveats
-from welltuned.records import Role, Status
+from welltuned.records import Hindsight, Role, Status
 
 CELL = ("method", "batch_size")
 
@@ -382,10 +382,14 @@ def test_data_caveats(kind, survey, text):
     assert kinds(results, spoilt) == {kind} and text in text_of(kind, results, spoilt)
 
 
+HINDSIGHT = Hindsight("", "lora", 2, "lora, learning rate 1e-2", 0.5, "lora, learning rate 5e-3", 0.6, 0.4)
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "text"),
     [
         ("test reads", {"num_test_reads": 4}, "The test split was read for 4 reruns"),
+        ("test reads", {"num_test_reads": 4, "hindsight": (HINDSIGHT,)}, "an oracle pass read it for the adapters"),
         ("lost", {"num_lost": 2}, "2 jobs lost to the machine and run again"),
         ("environments", {"environments": ('{"torch": "2.13", "os": "a"}', '{"torch": "2.14", "os": "a"}')}, "torch"),
         ("unfinished", {"finished": False, "num_planned": 200}, "150 of 200 trials have ended"),

@@ -16,7 +16,7 @@ import pytest
 
 import synthetic
 from welltuned import cli, report, study
-from welltuned.cli import _options, _progress, _results
+from welltuned.cli import _options, _progress, _results, init
 from welltuned.errors import InputError
 from welltuned.records import JobEnd, Progress, Status, TrainJob
 from welltuned.spec import Spec, field_rows
@@ -124,7 +124,7 @@ def test_version(capsys):
 def test_flags_say_where_and_how_much_and_never_what():
     """A ratchet: a new flag must be added here, and a hyperparameter must not."""
     where = {"--folder", "--device", "--threads", "--memory", "--to", "--json", "--trials", "--yes"}
-    where |= {"--merged", "--force"}
+    where |= {"--merged", "--force", "--oracle"}  # the last: how far, and only after the verdict
     written_to_a_file = {"--model", "--task", "--data"}  # of `init`
     looked_at = {"--model", "--method"}  # of `doctor`
     where |= {"--column", "--value", "--baseline", "--higher-is-better", "--lower-is-better"}  # how `audit` reads
@@ -195,6 +195,16 @@ def test_the_defaults_that_init_comments_on_are_the_defaults(here):
     assert Spec.parse(uncommented).hash() == Spec.parse(text).hash()
 
 
+@pytest.mark.parametrize("model", ["abacus-small", "org/some-model"])
+def test_the_methods_of_inits_study_have_as_many_learning_rates(model):
+    text = init.study_text(pathlib.Path("study.toml"), model, "abacus", ())
+    tried: dict[str, set[float]] = {}
+    for settings in Spec.parse(text).combinations():
+        tried.setdefault(settings["method"], set()).add(settings["learning_rate"])
+    assert tried["lora"] != tried["pissa"]
+    assert len({len(rates) for rates in tried.values()}) == 1
+
+
 def test_init_does_not_overwrite(here, capsys):
     assert call("init", "tiny.toml") == 2
     assert capsys.readouterr().err == (
@@ -240,7 +250,7 @@ def test_plan_shows_settings_arms_and_cost_and_trains_nothing(here, capsys):
     shown = output(capsys)
     assert re.search(r"train\.weight_decay +0\.0 +default", shown)
     assert re.search(r"train\.rank +4 +file", shown)
-    assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +2 +4 ", shown)
+    assert re.search(r"lora +batch_size \(2\) x learning_rate \(3\) +6 +0 +2 +4 ", shown)
     assert "in all: 20 trials with reruns" in shown and "from a short measurement of this machine" in shown
     assert re.search(r"memory: about .*, for \d+ trials x \d+ rows? at a time: runtime ", shown)
     assert not (here / "runs").exists()

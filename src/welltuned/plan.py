@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from welltuned import adapter_folder, fingerprint, plugins
-from welltuned.costs import flops, memory, packing
+from welltuned.analysis.summary import PROBLEM
+from welltuned.costs import budget, flops, memory, packing
 from welltuned.errors import InputError, problem
 from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial, value_at
 from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
@@ -33,10 +34,21 @@ class Plan:
     cell: tuple[str, ...]
     graded_tasks: frozenset[str]
     notes: tuple[str, ...]
+    reserves: Mapping[tuple[object, ...], int]  # learning rates beyond the grid, by cell
+    budgets: tuple[budget.Budget, ...]
 
     def survey_of(self, config: Config) -> Survey:
         """Return the survey of a configuration's base and data."""
         return self.surveys[survey_key(config)]
+
+    @property
+    def problem(self) -> tuple[str, ...]:
+        """Return the fields of a cell that pose its problem: methods are compared within one and never across."""
+        return _problem(self.cell)
+
+    def reserve_of(self, config: Config) -> int:
+        """Return the learning rates that this configuration's cell may try beyond its grid."""
+        return self.reserves[budget.key(config, self.cell)]
 
     def confirmations(self, config: Config, num_confirm: int) -> tuple[Config, ...]:
         """Return a winner's reruns on the fresh seeds 1000, 1001, ...; a seed that the spec fixes stays."""
@@ -90,8 +102,16 @@ def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
     )
     tasks = {config.task for config in configs}
     graded = frozenset(name for name in tasks if plugins.load("tasks", name).grade is not None)
-    notes = _notes(spec, arms, surveys)
-    return Plan(spec, surveys, arms, _cell(spec), graded, notes)
+    cell = _cell(spec)
+    reserves = budget.allot(arms, cell, _problem(cell), spec.search.reserve)
+    surveyed = {config: surveys[survey_key(config)] for config in configs}
+    budgets = budget.budgets(arms, surveyed, cell, _problem(cell), reserves)
+    notes = (*_notes(spec, arms, surveys), *_budget_notes(budgets))
+    return Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+
+
+def _problem(cell: Sequence[str]) -> tuple[str, ...]:
+    return tuple(field for field in cell if field in PROBLEM)
 
 
 def _cell(spec: Spec) -> tuple[str, ...]:
@@ -291,11 +311,17 @@ def _notes(spec: Spec, arms: Sequence[Arm], surveys: Mapping[str, Survey]) -> tu
             if clamped:
                 notes.append(f"{arm.name}, rank {config.rank}: clamped to the full rank at {clamped} sites.")
     notes += [line for survey in surveys.values() for line in _survey_notes(survey)]
-    rows = [_budget(arm, surveys) for arm in arms]
-    if len({(row.num_select, round(row.num_tokens / 100)) for row in rows}) > 1:
-        told = "; ".join(f"{row.name} {row.num_select} trials, {row.num_tokens:,} tokens" for row in rows)
-        notes.append(f"Budgets are not equal: {told}.")
     return tuple(dict.fromkeys(notes))
+
+
+def budgets_text(group: Sequence[budget.Budget]) -> str:
+    """Write the budgets of the methods of one problem."""
+    where = f" on {', '.join(map(str, group[0].problem))}" if group[0].problem else ""
+    return "; ".join(f"{one.method} {one.num_trials} trials, {round(one.num_tokens):,} tokens" for one in group) + where
+
+
+def _budget_notes(budgets: Sequence[budget.Budget]) -> list[str]:
+    return [f"Budgets are not equal: {budgets_text(group)}." for group in budget.unequal(budgets)]
 
 
 def _ignored_notes(spec: Spec) -> list[str]:
@@ -325,10 +351,11 @@ class ArmRow:
     """One arm's budget: selection trials, cells, reruns, and the real tokens of the selection trials."""
 
     name: str
-    num_select: int
+    num_select: int  # of the grid
+    num_reserve: int  # selection trials that are chosen as the study goes
     num_cells: int
     num_confirm: int  # in all
-    num_tokens: int
+    num_tokens: int  # of selection, the reserve's too
     num_trainable: tuple[int, int]  # smallest and largest of its configurations
     scalings: tuple[float, ...]  # effective multipliers, ascending
     axes: tuple[tuple[str, int], ...]  # each axis with its number of values
@@ -377,24 +404,24 @@ def summary(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, 
 
     `speeds` is this machine's for each precision, or the tokens per second at which the study's own trials trained.
     """
-    rows = tuple(_budget(arm, plan.surveys, plan) for arm in plan.arms)
+    rows = tuple(_budget(arm, plan) for arm in plan.arms)
     return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, speeds, device), plan.notes)
 
 
-def _budget(arm: Arm, surveys: Mapping[str, Survey], plan: Plan | None = None) -> ArmRow:
-    cells = {} if plan is None else _cells(plan, arm)
-    work = [flops.work(config, surveys[survey_key(config)]) for config in arm.configs]
-    trained = [flops.num_trainable(config, surveys[survey_key(config)]) for config in arm.configs]
-    axes = {} if plan is None else plan.spec.axes_of(arm.name)
+def _budget(arm: Arm, plan: Plan) -> ArmRow:
+    cells = _cells(plan, arm)
+    own = [one for one in plan.budgets if one.method == arm.name]
+    trained = [flops.num_trainable(config, plan.survey_of(config)) for config in arm.configs]
     return ArmRow(
         name=arm.name,
         num_select=len(arm.configs),
+        num_reserve=sum(one.num_reserve for one in own),
         num_cells=len(cells),
         num_confirm=len(cells) * arm.num_confirm,
-        num_tokens=round(sum(item.num_tokens for item in work)),
+        num_tokens=round(sum(one.num_tokens for one in own)),
         num_trainable=(min(trained), max(trained)),
         scalings=tuple(sorted({config.scaling for config in arm.configs})),
-        axes=tuple((field, len(values)) for field, values in axes.items()),
+        axes=tuple((field, len(values)) for field, values in plan.spec.axes_of(arm.name).items()),
     )
 
 
@@ -405,7 +432,13 @@ def _cells(plan: Plan, arm: Arm) -> dict[tuple[object, ...], Config]:
 
 def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, device: str) -> Cost:
     reruns = [config for arm in plan.arms for config in _cells(plan, arm).values() for _ in range(arm.num_confirm)]
-    configs = [trial.config for trial in plan.trials()] + reruns
+    reserve = [
+        config
+        for arm in plan.arms
+        for config in _cells(plan, arm).values()
+        for _ in range(plan.reserve_of(config) * plan.spec.search.seeds)
+    ]
+    configs = [trial.config for trial in plan.trials()] + reserve + reruns
     work = [flops.work(config, plan.survey_of(config)) for config in configs]
     num_tokens = sum(item.num_tokens for item in work)
     exams = [config for config in reruns if config.task in plan.graded_tasks]

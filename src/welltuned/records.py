@@ -188,6 +188,9 @@ class TrainJob:
     recompute: bool = False  # each block in the backward pass, where what it would keep does not fit into memory
 
 
+ORACLE = "oracle"  # the test split read after the verdict, for adapters that were not selected: no result, no choice
+
+
 @dataclass(frozen=True)
 class ExamJob:
     """Grade finished adapters on a split by greedy generation; `adapters[i]` is the blob of `trials[i]`."""
@@ -195,7 +198,17 @@ class ExamJob:
     id: str
     trials: tuple[Trial, ...]
     adapters: tuple[str, ...]
-    split: str  # "test" | "validation"
+    split: str  # "test" | "validation" | ORACLE
+
+
+@dataclass(frozen=True)
+class RetentionJob:
+    """Measure the loss of finished adapters, and of the bare base, on a text that is not the study's task."""
+
+    id: str
+    trials: tuple[Trial, ...]
+    adapters: tuple[str, ...]
+    text: str  # a file, UTF-8
 
 
 @dataclass(frozen=True)
@@ -206,7 +219,8 @@ class SurveyJob:
     config: Config
 
 
-Job = TrainJob | ExamJob | SurveyJob
+StoredJob = TrainJob | ExamJob | RetentionJob
+Job = StoredJob | SurveyJob
 
 
 # What a worker answers ------------------------------------------------------------------------------------------------
@@ -298,6 +312,18 @@ class Graded:
 
 
 @dataclass(frozen=True)
+class Retained:
+    """The held-out loss of a trial on a text, beside the bare base's: what fine-tuning made it forget."""
+
+    trial_id: str
+    text: str
+    text_hash: str
+    num_tokens: int  # that the loss is a mean over
+    base_nll: float  # nats per token
+    nll: float
+
+
+@dataclass(frozen=True)
 class Progress:
     """A sign of life for the screen; never stored."""
 
@@ -325,7 +351,7 @@ class JobLost:
     reason: str
 
 
-Event = Survey | Point | Checkpoint | Outcome | Graded | Progress | JobEnd | JobLost
+Event = Survey | Point | Checkpoint | Outcome | Graded | Retained | Progress | JobEnd | JobLost
 
 
 # What an analysis reads -----------------------------------------------------------------------------------------------
@@ -362,6 +388,98 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One method against the baseline within one problem: each one's best cell, on the same fresh seeds and items.
+
+    `difference` is method - baseline in the metric's unit (share of items, or nats), and so are its ends and
+    the margin. A missing number has its `reason`.
+    """
+
+    problem: str  # in words; "" where the study has one
+    method: str
+    baseline: str
+    method_label: str  # the chosen cell and learning rate
+    baseline_label: str
+    metric: str  # "accuracy", "loss"
+    method_value: float | None  # mean over the fresh seeds
+    baseline_value: float | None
+    num_seeds: int  # that both have
+    num_items: int | None  # None: the metric has no items of its own
+    margin: float
+    difference: float | None
+    low: float | None  # of the 95 % interval
+    high: float | None
+    low_90: float | None  # of the 90 % interval, which equivalence is read from
+    high_90: float | None
+    p_value: float | None  # of "differs from 0", two-sided
+    p_holm: float | None  # the same, corrected for all pairs of the study
+    verdict: str  # "better", "worse", "equivalent", "undecided"
+    words: str  # the verdict with its margin, and whether the difference is told from 0
+    decides: str  # what would decide it, in words; "" where it is decided
+    reason: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The method with the best mean of a problem; does it beat every other, corrected for having been picked?"""
+
+    problem: str
+    method: str
+    is_best: bool  # at a level of 5 %
+    p_value: float | None  # of its nearest rival, max-T over all pairs
+    reason: str
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """What fine-tuning did to the loss on a text that is not the task's: the chosen cell of a method, fresh seeds."""
+
+    problem: str
+    method: str
+    text: str
+    num_tokens: int
+    base_nll: float
+    nll: float  # mean over the seeds
+    low: float | None  # of the 95 % interval over seeds; None for one seed
+    high: float | None
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict of a study, as it was stored: before anything but the finalists was scored on the test data."""
+
+    baseline: str
+    pairs: tuple[Pair, ...]
+    best: tuple[Best, ...]  # of each problem with three methods or more
+    forgetting: tuple[Forgetting, ...]
+    inputs_hash: str  # of the declaration and the results that it was computed from
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """What choosing on the test data would have shown, for one method: for the record, nothing is chosen from it."""
+
+    problem: str
+    method: str
+    num_candidates: int  # selection trials that were scored on the test data
+    chosen_label: str  # by validation loss, as the study did
+    chosen_accuracy: float  # its test accuracy, on the seeds that selection saw
+    best_label: str  # by test accuracy
+    best_accuracy: float
+    fresh_accuracy: float | None  # of what the study chose, on fresh seeds
+
+
+@dataclass(frozen=True)
+class ReadCount:
+    """How often a test set was read on this machine, as far as its ledger knows, this study included."""
+
+    test_set: str  # hash
+    num_studies: int
+    num_configurations: int
+
+
+@dataclass(frozen=True)
 class Declaration:
     """What a report says about the study besides its results."""
 
@@ -375,6 +493,10 @@ class Declaration:
     environments: tuple[str, ...]  # JSON, one for each distinct one
     finished: bool = True  # the search wants nothing more
     num_planned: int | None = None  # trials in all, fresh-seed reruns included; None where not known
+    comparison: Comparison | None = None  # None: no verdict is stored
+    hindsight: tuple[Hindsight, ...] = ()  # empty: no oracle pass was run
+    test_reads: tuple[ReadCount, ...] = ()  # of each test set; empty: it was not read, or the ledger is not known
+    ledger_problem: str = ""  # why reads by other studies are not counted
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,27 @@ import transformers
 
 from welltuned import data, plugins
 from welltuned.errors import WelltunedError
-from welltuned.evaluate import exam
+from welltuned.evaluate import exam, retention
 from welltuned.models import base as bases
 from welltuned.packing import adapter_file, blocks, probe
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
-from welltuned.packing.state import assemble, grouped
-from welltuned.records import Config, Event, ExamJob, Job, JobEnd, JobLost, Progress, Runtime, SurveyJob, TrainJob
+from welltuned.packing.state import PackState, assemble, grouped
+from welltuned.records import (
+    ORACLE,
+    Config,
+    Event,
+    ExamJob,
+    Job,
+    JobEnd,
+    JobLost,
+    Progress,
+    RetentionJob,
+    Runtime,
+    SurveyJob,
+    TrainJob,
+    Trial,
+)
 from welltuned.store import blobs
 from welltuned.survey import survey
 from welltuned.train.loop import PackRun
@@ -48,8 +62,10 @@ def run(job: Job, runtime: Runtime) -> Iterator[Event]:
             yield survey(job)
         elif isinstance(job, TrainJob):
             yield from _train(job, runtime)
-        else:
+        elif isinstance(job, ExamJob):
             yield from _examine(job, runtime)
+        else:
+            yield from _retain(job, runtime)
     except WelltunedError:
         raise
     except Exception as error:
@@ -82,12 +98,9 @@ def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
     config = job.trials[0].config
     model = _model(config, runtime)
     tokenizer = model.base.tokenizer
-    rows = data.load(config, tokenizer, (job.split,))[job.split]
-    adapters = {}
-    for trial, blob in zip(job.trials, job.adapters, strict=True):
-        adapters[trial.id] = adapter_file.load(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
-    trials = grouped(job.trials)
-    state = assemble(model.base, trials, [adapters[trial.id] for trial in trials])
+    split = "test" if job.split == ORACLE else job.split
+    rows = data.load(config, tokenizer, (split,))[split]
+    trials, state = _adapters(job, model, runtime)
     generation = exam.prepare(model, state, rows, plugins.load("tasks", config.task), _pad_id(tokenizer))
     started = time.monotonic()
     for share, rate in exam.progress(generation):
@@ -95,6 +108,24 @@ def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
     seconds = (time.monotonic() - started) / len(trials)
     for trial, mine in zip(trials, generation.answers(), strict=True):
         yield exam.grade(trial, job.split, mine, rows, tokenizer, seconds)
+
+
+def _retain(job: RetentionJob, runtime: Runtime) -> Iterator[Event]:
+    config = job.trials[0].config
+    model = _model(config, runtime)
+    trials, state = _adapters(job, model, runtime)
+    names = tuple(trial.id for trial in trials)
+    yield Progress(job.id, 0.0, 0.0, f"loss on {job.text}")
+    yield from retention.measure(model, state, names, job.text, config.max_length, _pad_id(model.base.tokenizer))
+
+
+def _adapters(job: ExamJob | RetentionJob, model: PackedModel, runtime: Runtime) -> tuple[list[Trial], PackState]:
+    """Load a job's adapters; return its trials in the order of the state."""
+    adapters = {}
+    for trial, blob in zip(job.trials, job.adapters, strict=True):
+        adapters[trial.id] = adapter_file.load(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
+    trials = grouped(job.trials)
+    return trials, assemble(model.base, trials, [adapters[trial.id] for trial in trials])
 
 
 def _model(config: Config, runtime: Runtime) -> PackedModel:

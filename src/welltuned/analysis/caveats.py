@@ -175,6 +175,8 @@ def _reads(facts: _Facts) -> list[Caveat]:
     if not count:
         return []
     text = f"The test split was read for {plural(count, 'rerun')}, each after selection was frozen."
+    if facts.declaration.hindsight:
+        text += " Then, after the verdict was stored, an oracle pass read it for the adapters of selection."
     return [Caveat("test reads", False, text)]
 
 

@@ -8,6 +8,9 @@ With a margin d declared beforehand and the interval of ours - theirs:
 - undecided: else, and always where there is one seed or no interval.
 
 Beside it stands plain "different from 0": the 95 % interval does not hold 0.
+
+Each verdict is of its own pair, at 95 %, and Holm's correction for several pairs does not enter it: it is of the p of
+"different from 0", shown beside. A study of many methods has that p to say which differences would survive.
 """
 
 import enum
@@ -22,6 +25,11 @@ DISCORDANCE = (
     0.2  # assumed: the share of items that one of two methods gets right and the other wrong (published: .15-.3)
 )
 EQUIVALENCE_POWER = 0.8  # conventional: the chance to show that equal methods are equivalent
+FAMILY = (  # what a screen and a report say under their verdicts
+    "Each verdict is of its own pair: better or worse means that its 95 % interval lies beyond the margin, equivalent "
+    "that its 90 % interval lies within. Only the p of a difference from 0 is corrected for all pairs of the study "
+    "(Holm); the verdicts are not."
+)
 
 
 class Kind(enum.StrEnum):

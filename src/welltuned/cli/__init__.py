@@ -20,6 +20,7 @@ VERBS = {
     "init": "Write a commented study file for a model and data.",
     "plan": "Show what a study would do and cost; trains nothing.",
     "run": "Run a study, or go on with one that was interrupted.",
+    "compare": "Compare methods at equal budgets, and store the verdict.",
     "show": "Show the state of a study and its results so far.",
     "report": "Build the report of a study again.",
     "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",

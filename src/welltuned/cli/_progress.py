@@ -10,7 +10,19 @@ from typing import Protocol, TextIO
 
 from welltuned.analysis.wording import count_text, plural
 from welltuned.cli._text import duration
-from welltuned.records import Event, ExamJob, JobEnd, JobLost, Outcome, Progress, Status, Survey, TrainJob
+from welltuned.records import (
+    ORACLE,
+    Event,
+    ExamJob,
+    JobEnd,
+    JobLost,
+    Outcome,
+    Progress,
+    RetentionJob,
+    Status,
+    Survey,
+    TrainJob,
+)
 from welltuned.study import Note, Notice, Planned, Started
 
 PLAIN_SECONDS = 15.0  # between two plain lines of progress
@@ -113,7 +125,7 @@ class Observer:
 
     def _planned(self, event: Planned) -> None:
         plan, counts = event.plan, event.counts
-        num_select = sum(len(arm.configs) for arm in plan.arms)
+        num_select = sum(one.num_trials for one in plan.budgets)
         cells = {tuple(getattr(config, name) for name in plan.cell) for arm in plan.arms for config in arm.configs}
         num_confirm = len(cells) * plan.spec.search.fresh_seeds
         self._state.num_trials = num_select + num_confirm
@@ -133,6 +145,10 @@ class Observer:
         if isinstance(job, TrainJob):
             going_on = ", from its last checkpoint" if job.resume else ""
             self._screen.line(f"training {plural(len(job.trials), 'trial')} together{going_on}")
+        elif isinstance(job, RetentionJob):
+            self._screen.line(f"measuring {plural(len(job.trials), 'adapter')} on {job.text}")
+        elif isinstance(job, ExamJob) and job.split == ORACLE:
+            self._screen.line(f"oracle pass: grading {plural(len(job.trials), 'adapter')} on the test split")
         elif isinstance(job, ExamJob):
             self._screen.line(f"grading {plural(len(job.trials), 'adapter')} on the {job.split} split")
 

@@ -6,10 +6,11 @@ from welltuned.analysis.caveats import caveats
 from welltuned.analysis.cells import key_of
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import SummaryRow, summarise
-from welltuned.analysis.wording import DASH, label, nats_text, percent_text, plural, rate_text
+from welltuned.analysis.verdict import FAMILY
+from welltuned.analysis.wording import DASH, label, nats_text, percent_text, plural, rate_text, signed
 from welltuned.cli._text import table
 from welltuned.errors import InputError
-from welltuned.records import Declaration, Result, Role
+from welltuned.records import Declaration, Pair, Result, Role
 
 HEADINGS = ("", "cell", "learning rate", "rates", "diverged", "validation loss", "test accuracy", "fresh seeds")
 
@@ -22,7 +23,66 @@ def results_text(results: Sequence[Result], declaration: Declaration) -> str:
     lines = [table(HEADINGS, [_cells(row) for row in rows]), "", *_legend(rows)]
     serious = [caveat for caveat in caveats(results, declaration) if caveat.serious]
     lines += [f"caveat: {caveat.text}" for caveat in serious]
+    lines += verdict_lines(declaration)
     return "\n".join(lines)
+
+
+def verdict_lines(declaration: Declaration) -> list[str]:
+    """Return the stored verdict, what was forgotten, the oracle pass and the test reads, where there are any."""
+    lines: list[str] = []
+    if declaration.comparison is not None:
+        headings = (
+            "verdict",
+            "against",
+            "difference",
+            "95 % interval",
+            "p of 0 (Holm)",
+            "says",
+            "what would decide it",
+        )
+        pairs = declaration.comparison.pairs
+        lines += ["", table(headings, [_pair(pair) for pair in pairs]), FAMILY]
+        lines += [
+            f"forgetting, {row.method} on {row.text}: loss {nats_text(row.base_nll)} before, {nats_text(row.nll)} after"
+            for row in declaration.comparison.forgetting
+        ]
+    lines += [
+        f"oracle, {row.method}: test accuracy {percent_text(row.chosen_accuracy)} as selected on validation, "
+        f"{percent_text(row.best_accuracy)} if selected on test, {percent_text(row.fresh_accuracy)} on fresh seeds"
+        for row in declaration.hindsight
+    ]
+    lines += [
+        f"This test set was read by {plural(one.num_configurations, 'configuration')} of "
+        f"{one.num_studies} {'study' if one.num_studies == 1 else 'studies'} on this machine."
+        for one in declaration.test_reads
+    ]
+    lines += (
+        [f"Reads by other studies are not counted: {declaration.ledger_problem}"] if declaration.ledger_problem else []
+    )
+    return lines
+
+
+def _pair(pair: Pair) -> tuple[str, ...]:
+    write = _points if pair.metric == "accuracy" else _nats
+    span = DASH if pair.low is None or pair.high is None else f"[{write(pair.low)}, {write(pair.high)}]"
+    where = f" ({pair.problem})" if pair.problem else ""
+    return (
+        pair.method + where,
+        pair.baseline,
+        DASH if pair.difference is None else write(pair.difference),
+        span,
+        DASH if pair.p_holm is None else f"{pair.p_holm:.3f}",
+        pair.words,
+        pair.decides,
+    )
+
+
+def _points(share: float) -> str:
+    return f"{signed(100 * share, 1)} points"
+
+
+def _nats(nats: float) -> str:
+    return f"{signed(nats, 4)} nats"
 
 
 def best_trial(results: Sequence[Result]) -> Result:

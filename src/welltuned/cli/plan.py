@@ -50,14 +50,25 @@ def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:
         table(("setting", "value", "from"), settings),
         "",
         table(
-            ("arm", "axes", "trials", "cells", "reruns", "tokens", "trainable", "multiplier"),
+            ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier"),
             [_arm(row) for row in summary.arms],
         ),
         "",
         *_cost(summary.cost, memory_bytes),
     ]
+    lines += verdict_lines(plan)
     lines += ["", *(f"note: {note}" for note in summary.notes)] if summary.notes else []
     return "\n".join(lines)
+
+
+def verdict_lines(plan: "Plan") -> list[str]:
+    """Return what a verdict of `compare` would rest on; nothing where the study cannot be compared."""
+    from welltuned import protocol
+
+    baseline = plan.spec.compare.baseline
+    if len(plan.arms) < 2 or baseline not in plan.spec.method_names():
+        return []
+    return ["", *(line for ground in protocol.grounds(plan) for line in protocol.lines(ground, baseline))]
 
 
 def _arm(row: "ArmRow") -> tuple[str, ...]:
@@ -66,6 +77,7 @@ def _arm(row: "ArmRow") -> tuple[str, ...]:
         row.name,
         " x ".join(f"{field} ({num})" for field, num in row.axes) or DASH,
         f"{row.num_select:,}",
+        str(row.num_reserve),
         str(row.num_cells),
         str(row.num_confirm),
         f"{row.num_tokens:,}",

@@ -1,6 +1,7 @@
-"""The report's answer in two sentences: who came first, and whether the runner-up is told apart from it.
+"""The report's answer: the stored verdict in words where there is one, then who came first and by how much.
 
-The sentences describe what was measured. They are no verdict: that needs a margin stated in advance.
+The last two sentences describe what was measured. They are no verdict: that needs a margin stated in advance, which
+`welltuned compare` holds the study to.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from welltuned.analysis.difference import paired
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import SummaryRow, winners
+from welltuned.analysis.verdict import FAMILY
 from welltuned.analysis.wording import Key, label, nats_text, percent_text, plural, rate_text, signed
+from welltuned.records import Comparison, Pair
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,40 @@ ACCURACY = _Metric("accuracy", "test accuracy", +1, lambda row: row.test_accurac
 NLL = _Metric("nll", "validation loss", -1, lambda row: row.fresh_nll, nats_text, "nats", _nats)
 
 
-def answers(rows: Sequence[SummaryRow]) -> tuple[str, ...]:
-    """Return one answer of two sentences for each problem of the study."""
+def answers(rows: Sequence[SummaryRow], comparison: Comparison | None = None) -> tuple[str, ...]:
+    """Return the verdict on each pair, if one is stored, then one answer of two sentences for each problem."""
+    verdicts = () if comparison is None else tuple(_verdict(pair) for pair in comparison.pairs)
+    return (*verdicts, *_described(rows))
+
+
+def note(comparison: Comparison | None) -> str:
+    """Say what kind of statement the answers are."""
+    if comparison is None:
+        return (
+            "This describes what was measured. It is no verdict: no margin was stated in advance, and the first of "
+            "several methods is flattered by being the first."
+        )
+    return (
+        "The verdict was stored before anything but the finalists was scored on the test data, against a margin that "
+        "was declared before the first run. What follows it describes what was measured. " + FAMILY
+    )
+
+
+def _verdict(pair: Pair) -> str:
+    write, unit = (_points, "points") if pair.metric == "accuracy" else (_nats, "nats")
+    noun = "test accuracy" if pair.metric == "accuracy" else "validation loss"
+    where = f"On {pair.problem}, against" if pair.problem else "Against"
+    text = f"Verdict. {where} {pair.baseline}, {pair.method} is {pair.words}"
+    if pair.difference is None or pair.low is None or pair.high is None:
+        return f"{text}."
+    seeds = plural(pair.num_seeds, "fresh seed")
+    over = f"{seeds} and {plural(pair.num_items, 'test item')}" if pair.num_items is not None else seeds
+    span = f"95 % interval {write(pair.low)} to {write(pair.high)}"
+    text = f"{text}: its {noun} differs by {write(pair.difference)} {unit} ({span}, over {over})."
+    return f"{text} What would decide it: {pair.decides}." if pair.decides else text
+
+
+def _described(rows: Sequence[SummaryRow]) -> tuple[str, ...]:
     problems = list(dict.fromkeys(row.problem for row in rows))
     if not problems:
         return ("No trial has ended yet. Run the study again to go on.",)

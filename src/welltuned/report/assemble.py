@@ -27,7 +27,7 @@ def build(results: Sequence[Result], declaration: Declaration, folder: Path) -> 
         declaration=declared,
         num_trials=len(shown),
         question=question(shown, declared),
-        answers=answers(rows),
+        answers=answers(rows, declared.comparison),
         caveats=caveats(shown, declared),
         figures=files.draw_figures(shown, declared, folder / "figures"),
         tables=made,

@@ -9,6 +9,7 @@ from welltuned.analysis.caveats import Caveat
 from welltuned.analysis.wording import count_text, plural
 from welltuned.records import Declaration, Survey
 from welltuned.report import provenance, table
+from welltuned.report.answer import note
 from welltuned.report.css import CSS
 from welltuned.report.files import FIGURE_FORMATS, TABLE_FORMATS, Drawn
 from welltuned.report.table import Table, escaped
@@ -89,13 +90,13 @@ def _header(content: Content) -> str:
 
 
 def _answer(content: Content) -> str:
+    declaration = content.declaration
     unfinished = [caveat.text for caveat in content.caveats if caveat.kind == "unfinished"]
     banner = "".join(f"<p class=unfinished>{escaped(text)}</p>\n" for text in unfinished)
     answers = "\n".join(f"<p class=answer>{escaped(answer)}</p>" for answer in content.answers)
     return (
         f"<p class=question>{escaped(content.question)}</p>\n{banner}{answers}"
-        "\n<p class=note>This describes what was measured. It is no verdict: no margin was stated in advance, and the "
-        "first of several methods is flattered by being the first.</p>"
+        f"\n<p class=note>{escaped(note(declaration.comparison))}</p>"
     )
 
 

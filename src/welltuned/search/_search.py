@@ -25,6 +25,10 @@ class Plan(Protocol):
         """The tasks whose answers are graded; finalists of the others are judged by validation loss only."""
         ...
 
+    def reserve_of(self, config: Config) -> int:
+        """Return the learning rates that this configuration's cell may try beyond its grid."""
+        ...
+
     def confirmations(self, config: Config, num_confirm: int) -> tuple[Config, ...]:
         """Return a winner's reruns on fresh seeds."""
         ...

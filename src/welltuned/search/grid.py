@@ -1,4 +1,4 @@
-"""Grid search: train everything, freeze each cell's best learning rate, rerun it on fresh seeds, then grade those once.
+"""Grid search: train the grid and spend the reserve, freeze each cell's best rate, rerun it on fresh seeds, grade once.
 
 Selection sees validation loss only, and only selection trials; the test split is touched after the last training.
 A diverged trial scores the base model's step-0 loss. A trial whose pack was lost to the machine has no result, so it is
@@ -9,28 +9,48 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from welltuned.records import Config, Proposal, Result, Role, Status, Trial
+from welltuned.records import Arm, Config, Proposal, Result, Role, Status, Trial
+from welltuned.search import _reserve
 from welltuned.search._search import Plan, Search
 
 Key = tuple[str, Role]
 
 
 def propose(plan: Plan, results: Sequence[Result]) -> Proposal:
-    """Want missing selection trials; then the winners' reruns; then the grading of those; then nothing."""
+    """Want missing selection trials; then the reserve's; then the winners' reruns; then their grading; then nothing."""
     done = {(result.trial_id, result.role): result for result in results}
     select = [Trial(config, Role.SELECT) for arm in plan.arms for config in arm.configs]
     if missing := _missing(select, done):
         return Proposal(missing, (), False)
+    spent = [(arm, _spend(plan, arm, done)) for arm in plan.arms]
+    wanted = [config for _, cells in spent for cell in cells for config in cell.wanted]
+    if wanted:
+        return Proposal(tuple(Trial(config, Role.SELECT) for config in wanted), (), False)
     confirm = [
         Trial(rerun, Role.CONFIRM)
-        for arm in plan.arms
-        for winner in winners(arm.configs, plan.cell, done)
+        for arm, cells in spent
+        for winner in winners([config for cell in cells for config in cell.configs], plan.cell, done)
         for rerun in plan.confirmations(winner, arm.num_confirm)
     ]
     if missing := _missing(confirm, done):
         return Proposal(missing, (), False)
     exams = tuple(trial for trial in confirm if _wants_exam(plan, trial, done[trial.id, trial.role]))
     return Proposal((), exams, not exams)
+
+
+def _spend(plan: Plan, arm: Arm, done: Mapping[Key, Result]) -> list[_reserve.Spent]:
+    """Say of each of an arm's cells what its reserve was spent on, and what it wants next."""
+
+    def is_done(config: Config) -> bool:
+        return (config.id(), Role.SELECT) in done
+
+    def score(config: Config) -> float | None:
+        return score_nats(done[config.id(), Role.SELECT])
+
+    cells: defaultdict[tuple[object, ...], list[Config]] = defaultdict(list)
+    for config in arm.configs:
+        cells[tuple(getattr(config, field) for field in plan.cell)].append(config)
+    return [_reserve.spend(members, plan.reserve_of(members[0]), is_done, score) for members in cells.values()]
 
 
 def winners(configs: Sequence[Config], cell: Sequence[str], done: Mapping[Key, Result]) -> list[Config]:
@@ -73,6 +93,6 @@ def _wants_exam(plan: Plan, trial: Trial, result: Result) -> bool:
 
 
 SEARCH = Search(
-    summary="every combination of the axes; the best learning rate of each cell is rerun on fresh seeds and graded",
+    summary="every combination of the axes, then the reserve; each cell's best rate is rerun on fresh seeds and graded",
     propose=propose,
 )

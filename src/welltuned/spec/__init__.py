@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from welltuned.errors import InputError, problem
 from welltuned.spec import _alpha, _check, _fields, _rules, _text
-from welltuned.spec._fields import AXES, SECTIONS, SEEDS, Model, Search, Task, Train
+from welltuned.spec._fields import AXES, SECTIONS, SEEDS, Compare, Model, Search, Task, Train
 
 FIRST_FRESH_SEED = _rules.FIRST_FRESH_SEED
 
@@ -45,6 +45,7 @@ class Spec(BaseModel):
     task: Task
     train: Train
     search: Search = Field(default_factory=Search)
+    compare: Compare = Field(default_factory=Compare)
     axes: dict[str, tuple[Any, ...]] = {}
     methods: dict[str, dict[str, tuple[Any, ...]]] = {}
 
@@ -83,7 +84,7 @@ class Spec(BaseModel):
         return Spec.model_validate(_read(text, "study file"))
 
     def text(self) -> str:
-        """Return the canonical TOML: every setting, defaults included; equal studies have equal texts."""
+        """Return the canonical TOML: its settings, defaults included; equal studies have equal texts."""
         sections = {
             name: {field: getattr(getattr(self, name), field) for field in section.model_fields}
             for name, section in SECTIONS.items()
@@ -134,7 +135,7 @@ class Spec(BaseModel):
         for name, section in SECTIONS.items():
             for field, info in section.model_fields.items():
                 table = getattr(self, name)
-                given = self.axes.get(field) if name != "search" else None
+                given = self.axes.get(field) if field in AXES else None
                 source = "axis" if given else "file" if field in table.model_fields_set else "default"
                 shown = _text.value(given if given else getattr(table, field))
                 rows.append(SettingRow(name, field, shown, source, info.description or ""))

@@ -143,7 +143,7 @@ def _axis(where: str, key: str, raw: Any, found: Findings) -> tuple[Any, ...]:
     """Return an axis's values in the given order; an empty tuple where there are none that can be used."""
     what = f"{where}.{key}"
     if key not in AXES:
-        if key in SECTIONS["search"].model_fields or key in ("name", "seed"):
+        if any(key in SECTIONS[name].model_fields for name in ("search", "compare")) or key in ("name", "seed"):
             found.add(f"{what}: got an axis over the study itself, expected a setting of a trial; remove it")
         else:
             found.add(_unknown(what, key, tuple(AXES)))

@@ -122,6 +122,8 @@ Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimize
 Schedule = Annotated[
     Literal["constant", "linear", "cosine", "cosine_with_floor"], Expected("a schedule", "cosine", SCHEDULES)
 ]
+METRICS = ("auto", "accuracy", "loss")
+Metric = Annotated[Literal["auto", "accuracy", "loss"], Expected("a metric", "auto", METRICS)]
 
 
 class Section(BaseModel):
@@ -248,9 +250,38 @@ class Search(Section):
         default=False,
         description="store the optimizer's moments with every adapter, so that an export can be continued exactly",
     )
+    reserve: Whole = Field(
+        default=0,
+        description="more learning rates for each cell: outward from a best one on the edge, else beside the best",
+    )
 
 
-SECTIONS: dict[str, type[Section]] = {"model": Model, "task": Task, "train": Train, "search": Search}
+class Compare(Section):
+    """What a verdict rests on, declared before the first run; it changes no trial."""
+
+    baseline: MethodName = Field(default="lora", description="method that the others are judged against")
+    metric: Metric = Field(
+        default="auto", description="what is judged: test accuracy, validation loss; auto: accuracy where it is graded"
+    )
+    margin_points: MaybePositive = Field(
+        default=None, description="points of accuracy that matter; none: 1 if the test items allow it, else 2"
+    )
+    margin_loss: Positive = Field(default=0.01, description="share of the baseline's loss that matters")
+    retention: Paths = Field(
+        default=(), description="text files; their loss before and after fine-tuning tells what was forgotten"
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": Model,
+    "task": Task,
+    "train": Train,
+    "search": Search,
+    "compare": Compare,
+}
+# Settings that came after the first studies were stored: their default is the value that changes nothing, and the
+# canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
+LATER = frozenset(("reserve", *Compare.model_fields))
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 

@@ -25,6 +25,7 @@ def check(spec: "Spec", found: Findings) -> None:
     _check_methods(spec, found)
     _check_seeds(spec, found)
     _check_data(spec, found)
+    _check_baseline(spec, found)
 
 
 def _check_required(settings: Mapping[str, Any], found: Findings) -> None:
@@ -61,6 +62,15 @@ def _check_methods(spec: "Spec", found: Findings) -> None:
         if name not in spec.method_names():
             line = f"methods.{name}: got settings for a method that is not in the study"
             found.add(f"{line}, expected one that is; {suggestion(name, spec.method_names())}")
+
+
+def _check_baseline(spec: "Spec", found: Findings) -> None:
+    """Refuse a baseline that was written and is not among the methods; the default one matters to `compare` only."""
+    written = "baseline" in spec.compare.model_fields_set
+    if written and not unusable(found, ("baseline", "method")) and spec.compare.baseline not in spec.method_names():
+        expectation = "a method of the study"
+        advice = suggestion(spec.compare.baseline, spec.method_names())
+        found.add(problem("compare.baseline", spec.compare.baseline, expectation, advice), "baseline")
 
 
 def _check_seeds(spec: "Spec", found: Findings) -> None:
@@ -113,6 +123,10 @@ def check_files(spec: "Spec", found: Findings) -> None:
     for base, revision in bases:
         _check_base(base, revision, found)
     files = {(field, name): None for settings in spec.combinations() for field in SPLITS for name in settings[field]}
+    for name in spec.compare.retention:
+        if not Path(name).expanduser().is_file():
+            advice = "check the path, seen from the current folder"
+            found.add(problem("compare.retention", name, "a text file in UTF-8", advice))
     for field, name in files:
         if fingerprint.hub_data(name) is None and not Path(name).expanduser().is_file():
             found.add(f"task.{field}: {fingerprint.missing_data(name)}")

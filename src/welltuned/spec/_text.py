@@ -1,19 +1,24 @@
-"""A study file in its one canonical spelling: every setting, defaults included, keys in a fixed order."""
+"""A study file in its one canonical spelling: its settings, defaults included, keys in a fixed order."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from welltuned.spec._fields import AXES, REQUIRED, SECTIONS
+from welltuned.spec._fields import AXES, LATER, REQUIRED, SECTIONS
 
 
 def write(name: str, seed: int, sections: Mapping[str, Mapping[str, Any]], axes: Any, methods: Any) -> str:
-    """Return TOML that reads back as the same study; a setting that an axis replaces is left out of its section."""
+    """Return TOML that reads back as the same study.
+
+    A setting that an axis replaces is left out of its section, and so is the default of one that came later.
+    """
     lines = [f"name = {value(name)}", f"seed = {seed}"]
     for section in SECTIONS:
-        lines += ["", f"[{section}]"]
-        settings = {field: v for field, v in sections[section].items() if field not in axes and _given(field, v)}
-        lines += [f"{field} = {value(setting)}" for field, setting in settings.items()]
+        settings = {
+            field: v for field, v in sections[section].items() if field not in axes and _given(section, field, v)
+        }
+        if settings or not LATER.issuperset(sections[section]):  # a section that came later, and says nothing
+            lines += ["", f"[{section}]", *(f"{field} = {value(setting)}" for field, setting in settings.items())]
     if axes:
         lines += ["", "[axes]"]
         lines += [f"{field} = {value(axes[field])}" for field in AXES if field in axes]
@@ -23,8 +28,10 @@ def write(name: str, seed: int, sections: Mapping[str, Mapping[str, Any]], axes:
     return "\n".join(lines) + "\n"
 
 
-def _given(field: str, setting: object) -> bool:
-    """Leave out what has no value because every method's own table gives it, or because it must come from an axis."""
+def _given(section: str, field: str, setting: object) -> bool:
+    """Leave out what must come from an axis or every method's own table, and a default that came later."""
+    if field in LATER:
+        return setting != SECTIONS[section].model_fields[field].default
     return setting is not None or field not in REQUIRED
 
 

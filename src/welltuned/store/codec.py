@@ -28,6 +28,7 @@ KINDS: dict[str, type] = {
         records.Checkpoint,
         records.Outcome,
         records.Graded,
+        records.Retained,
         records.JobEnd,
         records.JobLost,
     )
@@ -59,6 +60,8 @@ def identity_of(event: Event) -> str:
             return event.trial_id
         case records.Graded():
             return f"{event.trial_id}/{event.split}"
+        case records.Retained():
+            return f"{event.trial_id}/{event.text_hash}"
         case records.Progress():
             raise WelltunedError("Progress is for the screen and is never stored; this is a defect of welltuned")
         case records.Survey() | records.JobEnd() | records.JobLost():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from welltuned.records import Event, ExamJob, Graded, Outcome, Point, Result, Role, Status, TrainJob, Trial
+from welltuned.records import Event, ExamJob, Graded, Outcome, Point, Result, Role, Status, StoredJob, Trial
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Counts:
 
 
 def results(
-    trials: Sequence[Trial], jobs: Sequence[TrainJob | ExamJob], events: Iterable[tuple[str, Event]]
+    trials: Sequence[Trial], jobs: Sequence[StoredJob], events: Iterable[tuple[str, Event]]
 ) -> tuple[Result, ...]:
     """Return a Result for every trial that has ended, in the order in which the trials were planned.
 

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from welltuned.errors import InputError, problem
-from welltuned.records import Config, Declaration, Point, Result, Role, Site, Status, Survey
+from welltuned.records import (
+    Config,
+    Declaration,
+    Hindsight,
+    Point,
+    ReadCount,
+    Result,
+    Role,
+    Site,
+    Status,
+    Survey,
+)
+from welltuned.store import verdict
 
 FORMAT = 1
 
@@ -39,6 +51,10 @@ def read(path: Path) -> tuple[Declaration, tuple[Result, ...]]:
 def _declaration(fields: dict[str, Any]) -> Declaration:
     fields["surveys"] = tuple(_survey(survey) for survey in fields["surveys"])
     fields["cell"], fields["environments"] = tuple(fields["cell"]), tuple(fields["environments"])
+    if fields.get("comparison") is not None:
+        fields["comparison"] = verdict.of_fields(fields["comparison"])
+    fields["hindsight"] = tuple(Hindsight(**row) for row in fields.get("hindsight", ()))
+    fields["test_reads"] = tuple(ReadCount(**row) for row in fields.get("test_reads", ()))
     return Declaration(**fields)
 
 

@@ -1,7 +1,8 @@
 """The study folder: study.db (SQLite, one writer, append-only), blobs/, spec.toml as the user wrote it, report/.
 
 Everything that a study knows passes through here: resuming is opening the store and going on. What is stored when:
-a job's plan before it runs, an event as it arrives, a freeze record before the test data is read.
+a job's plan before it runs, an event as it arrives, a freeze record before the test data is read, the verdict before
+the test data may be read for anything but frozen finalists.
 """
 
 import dataclasses
@@ -14,20 +15,26 @@ from typing import TextIO
 
 from welltuned.errors import InputError, StoreError, WelltunedError, problem
 from welltuned.records import (
+    ORACLE,
     Checkpoint,
+    Comparison,
     Config,
     Event,
     ExamJob,
+    Graded,
     JobEnd,
     JobLost,
     Point,
     Result,
+    Retained,
+    RetentionJob,
     Role,
+    StoredJob,
     Survey,
     TrainJob,
     Trial,
 )
-from welltuned.store import blobs, codec, history, locks, schema
+from welltuned.store import blobs, codec, history, locks, schema, verdict
 
 DATABASE = "study.db"
 BUSY_SECONDS = 30.0  # assumed: how long to wait for another process that is reading
@@ -120,7 +127,7 @@ class Store:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    def add_jobs(self, jobs: Sequence[TrainJob | ExamJob], replaces: str | None = None, reason: str = "") -> None:
+    def add_jobs(self, jobs: Sequence[StoredJob], replaces: str | None = None, reason: str = "") -> None:
         """Store the plans of jobs before they run.
 
         `replaces` closes a lost job in the same breath, with nothing in its place where `jobs` is empty.
@@ -187,8 +194,11 @@ class Store:
                 "INSERT OR IGNORE INTO freezes VALUES (?, ?)", [(trial.id, trial.role) for trial in trials]
             )
 
-    def log_test_read(self, data_hash: str, trials: Sequence[Trial]) -> None:
-        """Log that the test data is about to be read for these trials; refused for one that is not frozen."""
+    def log_test_read(self, items: str, trials: Sequence[Trial]) -> None:
+        """Log that the test data is about to be read for these trials; refused for one that is not frozen.
+
+        `items` names the test set (`ledger.items_key`).
+        """
         frozen = set(self._connection.execute("SELECT trial_id, role FROM freezes"))
         for trial in trials:
             if (trial.id, str(trial.role)) not in frozen:
@@ -196,10 +206,26 @@ class Store:
                     f"test data: got trial {trial.id} without a freeze record, expected a frozen configuration, since "
                     "the test split is read once, after selection; freeze the trial first"
                 )
-        with locks.disk_errors(self.folder), self._connection as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO test_reads VALUES (?, ?)", [(data_hash, trial.id) for trial in trials]
+        self._log_read(items, trials)
+
+    def log_oracle_read(self, items: str, trials: Sequence[Trial]) -> None:
+        """Log that the test data is about to be read for trials that were not selected; refused before the verdict."""
+        self.require_verdict()
+        self._log_read(items, trials)
+
+    def require_verdict(self) -> Comparison:
+        """Return the stored verdict; raise StoreError where there is none."""
+        found = self.comparison()
+        if found is None:
+            raise StoreError(
+                f"oracle pass: got no stored verdict in {self.folder}, expected one, since nothing but the frozen "
+                "finalists may be scored on the test data before it; run welltuned compare without --oracle first"
             )
+        return found
+
+    def store_verdict(self, found: Comparison) -> Comparison:
+        """Store the verdict unless there is one, and return what is stored from now on."""
+        return verdict.decode(self.settle("verdict", verdict.encode(found)))
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -208,16 +234,21 @@ class Store:
         found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if found is None else str(found[0])
 
+    def comparison(self) -> Comparison | None:
+        """Return the stored verdict, None where there is none yet."""
+        found = self.fact("verdict")
+        return None if found is None else verdict.decode(found)
+
     def trials(self) -> tuple[Trial, ...]:
         """Return every trial known so far, in the order in which they were planned."""
         rows = self._connection.execute("SELECT role, config FROM trials ORDER BY sequence")
         return tuple(Trial(Config.parse(config), Role(role)) for role, config in rows)
 
-    def jobs(self) -> tuple[TrainJob | ExamJob, ...]:
+    def jobs(self) -> tuple[StoredJob, ...]:
         """Return every job planned so far."""
         return tuple(self._jobs())
 
-    def open_jobs(self) -> tuple[TrainJob | ExamJob, ...]:
+    def open_jobs(self) -> tuple[StoredJob, ...]:
         """Return the jobs to be run or gone on with; a pack resumes from its last checkpoint."""
         closed = {job_id for (job_id,) in self._connection.execute("SELECT job_id FROM closures")}
         closed |= {job_id for (job_id,) in self._connection.execute("SELECT job_id FROM events WHERE kind = 'JobEnd'")}
@@ -239,6 +270,15 @@ class Store:
         """Return the result of every trial that has ended."""
         return history.results(self.trials(), self.jobs(), self.events("Point", "Outcome", "Graded"))
 
+    def retained(self) -> tuple[Retained, ...]:
+        """Return what was measured of forgetting."""
+        return tuple(event for _, event in self.events("Retained") if isinstance(event, Retained))
+
+    def oracle(self) -> dict[str, tuple[bool, ...]]:
+        """Return the graded test answers of trials that were not selected, which are never part of a result."""
+        found = (event for _, event in self.events("Graded") if isinstance(event, Graded))
+        return {event.trial_id: event.correct for event in found if event.split == ORACLE}
+
     def surveys(self) -> dict[str, Survey]:
         """Return the stored surveys by key."""
         return {event.config_key: event for _, event in self.events("Survey") if isinstance(event, Survey)}
@@ -253,8 +293,8 @@ class Store:
         return int(self._connection.execute("SELECT count(*) FROM events WHERE kind = 'JobLost'").fetchone()[0])
 
     def ended(self, job_id: str) -> set[str]:
-        """Return the trials that this job brought to their end, or graded."""
-        query = "SELECT body FROM events WHERE job_id = ? AND kind IN ('Outcome', 'Graded')"
+        """Return the trials that this job brought to their end, graded or measured."""
+        query = "SELECT body FROM events WHERE job_id = ? AND kind IN ('Outcome', 'Graded', 'Retained')"
         return {str(json.loads(body)["trial_id"]) for (body,) in self._connection.execute(query, (job_id,))}
 
     def num_losses(self, job_id: str) -> int:
@@ -264,8 +304,16 @@ class Store:
         return earlier + self._num_lost(job_id)
 
     def num_test_reads(self) -> int:
-        """Count the configurations that the test data was read for."""
-        return int(self._connection.execute("SELECT count(*) FROM test_reads").fetchone()[0])
+        """Count the frozen configurations that the test data was read for; an oracle pass is no part of it."""
+        query = "SELECT count(DISTINCT trial_id) FROM test_reads WHERE trial_id IN (SELECT trial_id FROM freezes)"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def test_reads(self) -> dict[str, set[str]]:
+        """Return the trials that each test set was read for, in an oracle pass too."""
+        found: dict[str, set[str]] = {}
+        for items, trial_id in self._connection.execute("SELECT data_hash, trial_id FROM test_reads"):
+            found.setdefault(str(items), set()).add(str(trial_id))
+        return found
 
     def environments(self) -> tuple[str, ...]:
         """Return the distinct environments that jobs ran in."""
@@ -274,7 +322,13 @@ class Store:
 
     # Helpers ----------------------------------------------------------------------------------------------------------
 
-    def _jobs(self) -> Iterator[TrainJob | ExamJob]:
+    def _log_read(self, items: str, trials: Sequence[Trial]) -> None:
+        with locks.disk_errors(self.folder), self._connection as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO test_reads VALUES (?, ?)", [(items, trial.id) for trial in trials]
+            )
+
+    def _jobs(self) -> Iterator[StoredJob]:
         rows = self._connection.execute("SELECT id, role, config FROM trials")
         trials = {(trial_id, role): Trial(Config.parse(config), Role(role)) for trial_id, role, config in rows}
         for job_id, kind, text in self._connection.execute("SELECT id, kind, plan FROM jobs ORDER BY sequence"):
@@ -287,6 +341,8 @@ class Store:
                 )
             elif kind == "ExamJob":
                 yield ExamJob(job_id, members, tuple(plan["adapters"]), plan["split"])
+            elif kind == "RetentionJob":
+                yield RetentionJob(job_id, members, tuple(plan["adapters"]), plan["text"])
             else:
                 raise WelltunedError(f"study folder {self.folder}: job {job_id} is of the unknown kind '{kind}'")
 
@@ -335,10 +391,12 @@ def _connect(folder: Path, write: bool) -> sqlite3.Connection:
     return connection
 
 
-def _plan_text(job: TrainJob | ExamJob) -> str:
+def _plan_text(job: StoredJob) -> str:
     plan: dict[str, object] = {"trials": [[trial.id, trial.role] for trial in job.trials]}
     if isinstance(job, TrainJob):
         plan |= {"micro_rows": job.micro_rows, "compiled": job.compiled, "recompute": job.recompute}
-    else:
+    elif isinstance(job, ExamJob):
         plan |= {"adapters": job.adapters, "split": job.split}
+    else:
+        plan |= {"adapters": job.adapters, "text": job.text}
     return json.dumps(plan, sort_keys=True)

@@ -5,7 +5,8 @@ Everything that happens comes back through the store, hence resuming is nothing 
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from welltuned import plan as plans
@@ -14,15 +15,27 @@ from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
 from welltuned.executors.inline import Inline
 from welltuned.plan import Plan
-from welltuned.records import ExamJob, JobLost, Progress, Proposal, TrainJob, Trial
+from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, StoredJob, TrainJob, Trial
 from welltuned.spec import Spec
-from welltuned.store import DifferingEvent, Store
+from welltuned.store import DifferingEvent, Store, ledger
 from welltuned.study import lost, surveys
 from welltuned.study.options import Note, Observer, Options, Planned, Started, silent
 from welltuned.study.view import Study
 
 EXAM_TRIALS = 16  # adapters that are graded together at the most; assumed
 EXAM_FLOPS = 2e13  # of one exam, which an interruption repeats: about a minute on two cores; assumed
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open study: what work on it needs."""
+
+    store: Store
+    plan: Plan
+    executor: Inline
+    observe: Observer
+    memory_bytes: int
+    device: str
 
 
 def run(
@@ -35,15 +48,26 @@ def run(
 
     It may be interrupted at any time, by Ctrl-C or kill -9: run it again to go on.
     """
+    return within(spec, folder, observe, options, train)
+
+
+def within(
+    spec: Spec | str | Path,
+    folder: str | Path | None,
+    observe: Observer,
+    options: Options | None,
+    work: Callable[[Session], None],
+) -> Study:
+    """Open a study for writing, or make it, do some work on it, and return what is stored."""
     source = (
         None if isinstance(spec, Spec) else Path(spec).read_text(encoding="utf-8") if Path(spec).is_file() else None
     )
     spec = spec if isinstance(spec, Spec) else Spec.load(spec)
-    folder = Path("runs") / spec.name if folder is None else Path(folder)
+    folder = folder_of(spec, folder)
     options = options or Options()
     with Store.create(folder, spec.name, spec.text(), spec.hash(), source) as store:
         try:
-            _run(store, spec, options, observe)
+            _open(store, spec, options, observe, work)
         except KeyboardInterrupt:
             counts = store.counts()
             num_ended = counts.num_trials - counts.num_open
@@ -55,7 +79,12 @@ def run(
     return Study(folder)
 
 
-def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
+def folder_of(spec: Spec, folder: str | Path | None) -> Path:
+    """Return where a study is kept."""
+    return Path("runs") / spec.name if folder is None else Path(folder)
+
+
+def _open(store: Store, spec: Spec, options: Options, observe: Observer, work: Callable[[Session], None]) -> None:
     threads = _settled(store, "threads", options.threads, options.new_threads)
     with Inline(options.runtime(str(store.blobs), threads, spec.search.keep_moments), options.entry) as executor:
         known = surveys.collect(spec, store.surveys(), executor, options.entry, observe)
@@ -65,16 +94,27 @@ def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
         _check_same_inputs(store, plan)
         store.settle("cell", json.dumps(plan.cell))
         memory_bytes = _settled(store, "memory_bytes", options.memory_bytes, options.new_memory_bytes)
-        search = plugins.load("searches", spec.search.search)
         observe(Planned(plan, store.counts()))
-        while True:
-            while jobs := store.open_jobs():
-                _run_job(jobs[0], store, executor, observe)
-            proposal: Proposal = search.propose(plan, store.results())
-            if proposal.finished:
-                store.settle("finished", "yes")
-                return
-            _add(proposal, plan, store, memory_bytes, options.device)
+        work(Session(store, plan, executor, observe, memory_bytes, options.device))
+
+
+def train(session: Session) -> None:
+    """Do what the search wants until it wants nothing more."""
+    store, plan = session.store, session.plan
+    search = plugins.load("searches", plan.spec.search.search)
+    while True:
+        finish_open_jobs(session)
+        proposal: Proposal = search.propose(plan, store.results())
+        if proposal.finished:
+            store.settle("finished", "yes")
+            return
+        _add(proposal, plan, store, session.memory_bytes, session.device)
+
+
+def finish_open_jobs(session: Session) -> None:
+    """Run every stored job that has not come to its end."""
+    while jobs := session.store.open_jobs():
+        _run_job(jobs[0], session.store, session.executor, session.observe)
 
 
 def _settled(store: Store, key: str, asked: int | None, now: Callable[[], int]) -> int:
@@ -92,7 +132,7 @@ def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int, device
     ended = {result.trial_id for result in store.results()}
     wanted = [trial for trial in proposal.trials if trial.id not in ended]
     store.freeze(proposal.exams)
-    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes, device), *_exams(proposal.exams, plan, store)]
+    jobs = [*plans.pack(wanted, plan.surveys, memory_bytes, device), *exams(proposal.exams, plan, store, "test")]
     if not jobs and len(wanted) == len(proposal.trials):
         raise WelltunedError(
             f"search '{plan.spec.search.search}' wants nothing and says that it is not finished; this is a defect of it"
@@ -100,16 +140,23 @@ def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int, device
     store.add_jobs(jobs)
 
 
-def _exams(trials: Sequence[Trial], plan: Plan, store: Store) -> list[ExamJob]:
+def exams(trials: Sequence[Trial], plan: Plan, store: Store, split: str) -> list[ExamJob]:
+    """Return the jobs that grade these trials' adapters on a split."""
+    parts = parts_of(trials, store, lambda trial: _exam_width(trial, plan))
+    return [lost.exam(part, adapters, split) for part, adapters in parts]
+
+
+def parts_of(
+    trials: Sequence[Trial], store: Store, width: Callable[[Trial], int]
+) -> Iterable[tuple[list[Trial], list[str]]]:
+    """Cut trials into parts that share base and data, `width` of them at the most; with each its adapters."""
     adapters = {result.trial_id: result.adapter for result in store.results()}
-    jobs: list[ExamJob] = []
     ordered = sorted(trials, key=_exam_key)
     for _, members in itertools.groupby(ordered, key=_exam_key):
         rest = list(members)
-        width = _exam_width(rest[0], plan)
-        for part in (rest[start : start + width] for start in range(0, len(rest), width)):
-            jobs.append(lost.exam(part, [_given(adapters[trial.id], trial) for trial in part], "test"))
-    return jobs
+        most = width(rest[0])
+        for part in (rest[start : start + most] for start in range(0, len(rest), most)):
+            yield part, [_given(adapters[trial.id], trial) for trial in part]
 
 
 def _exam_key(trial: Trial) -> tuple[bool, str]:
@@ -130,10 +177,10 @@ def _given(adapter: str | None, trial: Trial) -> str:
     return adapter
 
 
-def _run_job(job: TrainJob | ExamJob, store: Store, executor: Inline, observe: Observer) -> None:
+def _run_job(job: StoredJob, store: Store, executor: Inline, observe: Observer) -> None:
     """Run one job to its end, storing every event before anybody sees it; plan anew what the machine lost."""
     if isinstance(job, ExamJob):
-        store.log_test_read(job.trials[0].config.data_hash, job.trials)
+        _log_read(job, store, observe)
     observe(Started(job, store.counts()))
     events = executor.run(job)
     try:
@@ -149,7 +196,18 @@ def _run_job(job: TrainJob | ExamJob, store: Store, executor: Inline, observe: O
         _replace(job, str(error), store, observe, afresh=True)
 
 
-def _replace(job: TrainJob | ExamJob, reason: str, store: Store, observe: Observer, afresh: bool) -> None:
+def _log_read(job: ExamJob, store: Store, observe: Observer) -> None:
+    """Log that the test data is about to be read, in the study and for all studies of this user; refused too early."""
+    log = store.log_oracle_read if job.split == ORACLE else store.log_test_read
+    log(ledger.items_key(job.trials[0].config), job.trials)
+    failure = ledger.note(job.trials, store.spec_hash, store.name)
+    if failure:
+        observe(
+            Note(f"The ledger of test reads cannot be written ({failure}): other studies will not count this read.")
+        )
+
+
+def _replace(job: StoredJob, reason: str, store: Store, observe: Observer, afresh: bool) -> None:
     ended = store.ended(job.id)
     left = [trial for trial in job.trials if trial.id not in ended]
     num_losses = store.num_losses(job.id)
@@ -168,10 +226,10 @@ def _replace(job: TrainJob | ExamJob, reason: str, store: Store, observe: Observ
 
 
 def _give_up(
-    job: TrainJob | ExamJob, left: Sequence[Trial], num_losses: int, reason: str, store: Store, observe: Observer
+    job: StoredJob, left: Sequence[Trial], num_losses: int, reason: str, store: Store, observe: Observer
 ) -> None:
     """Record trials that the machine cannot train as LOST; what it cannot grade stays open, since it is trained."""
-    if isinstance(job, ExamJob):
+    if not isinstance(job, TrainJob):
         raise MachineError(
             f"grading {len(left)} adapters: the worker was lost {num_losses} times, the last time because {reason}; "
             "free some memory and run again: nothing is lost"
@@ -184,7 +242,7 @@ def _give_up(
     observe(Note(f"Lost {job.id} {num_losses} times ({reason}); its {len(left)} trials are given up and not scored."))
 
 
-def _shape(job: TrainJob | ExamJob) -> str:
+def _shape(job: StoredJob) -> str:
     rows = f", {job.micro_rows} rows of each" if isinstance(job, TrainJob) else ""
     return f"{len(job.trials)} trials{rows}"
 

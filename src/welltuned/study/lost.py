@@ -1,15 +1,16 @@
 """What to do with a job that the machine lost: go on, then half the rows, then half the trials, then give up. Pure."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 from welltuned.costs import packing
-from welltuned.records import ExamJob, Outcome, Status, TrainJob, Trial
+from welltuned.records import ExamJob, Outcome, RetentionJob, Status, StoredJob, TrainJob, Trial
 
 MAX_RETRIES = 3  # design decision D6
 
 
-def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...] | None:
+def again(job: StoredJob, num_losses: int, left: Sequence[Trial]) -> tuple[StoredJob, ...] | None:
     """Return what replaces a job on its `num_losses`-th loss; (job,) to go on with it as it is, None to give up.
 
     `left` are its trials that have not ended. A pack that came as far as a checkpoint did fit into memory, so the first
@@ -17,7 +18,7 @@ def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tu
     """
     if num_losses > MAX_RETRIES:
         return None
-    if isinstance(job, ExamJob):
+    if not isinstance(job, TrainJob):
         return tuple(_numbered(part, num_losses) for part in _halves(job, left))
     if num_losses == 1 and job.resume is not None:
         return (job,)
@@ -25,12 +26,12 @@ def again(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tu
     return tuple(_numbered(part, num_losses) for part in packing.smaller(rest) or (rest,))
 
 
-def afresh(job: TrainJob | ExamJob, num_losses: int, left: Sequence[Trial]) -> tuple[TrainJob | ExamJob, ...]:
+def afresh(job: StoredJob, num_losses: int, left: Sequence[Trial]) -> tuple[StoredJob, ...]:
     """Return what replaces a job that did not repeat its own numbers on resuming: the same, from the start.
 
     As often as it takes: this follows an interruption, which is nobody's fault, and what starts anew repeats nothing.
     """
-    if isinstance(job, ExamJob):
+    if not isinstance(job, TrainJob):
         return (_numbered(_part(job, left), num_losses),)
     return (_numbered(packing.reshaped(job, left, job.micro_rows), num_losses),)
 
@@ -54,22 +55,30 @@ def given_up(trial: Trial, num_losses: int, reason: str) -> Outcome:
     )
 
 
-def _halves(job: ExamJob, left: Sequence[Trial]) -> list[ExamJob]:
-    half = (len(left) + 1) // 2
-    return [_part(job, part) for part in (left[:half], left[half:]) if part]
-
-
-def _part(job: ExamJob, left: Sequence[Trial]) -> ExamJob:
-    adapters = dict(zip(job.trials, job.adapters, strict=True))
-    return exam(left, [adapters[trial] for trial in left], job.split)
-
-
 def exam(trials: Sequence[Trial], adapters: Sequence[str], split: str) -> ExamJob:
     """Return the job that grades these adapters; its id is the hash of theirs."""
     pack = packing.make_job(trials, 1)
     return ExamJob(f"exam-{split}-{pack.id}", tuple(trials), tuple(adapters), split)
 
 
-def _numbered(job: TrainJob | ExamJob, num_losses: int) -> TrainJob | ExamJob:
+def retention(trials: Sequence[Trial], adapters: Sequence[str], text: str) -> RetentionJob:
+    """Return the job that measures these adapters on a text."""
+    pack = packing.make_job(trials, 1)
+    name = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return RetentionJob(f"retention-{name}-{pack.id}", tuple(trials), tuple(adapters), text)
+
+
+def _halves(job: ExamJob | RetentionJob, left: Sequence[Trial]) -> list[ExamJob | RetentionJob]:
+    half = (len(left) + 1) // 2
+    return [_part(job, part) for part in (left[:half], left[half:]) if part]
+
+
+def _part(job: ExamJob | RetentionJob, left: Sequence[Trial]) -> ExamJob | RetentionJob:
+    adapters = dict(zip(job.trials, job.adapters, strict=True))
+    mine = [adapters[trial] for trial in left]
+    return exam(left, mine, job.split) if isinstance(job, ExamJob) else retention(left, mine, job.text)
+
+
+def _numbered(job: StoredJob, num_losses: int) -> StoredJob:
     """Mark a job as a replacement, so that it is not taken for an equal one that was lost."""
     return dataclasses.replace(job, id=f"{job.id}.{num_losses}")

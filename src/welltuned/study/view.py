@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from welltuned.analysis.hindsight import hindsight
 from welltuned.errors import StoreError
 from welltuned.records import Config, Declaration, Result
 from welltuned.spec import Spec
-from welltuned.store import Counts, Store
+from welltuned.store import Counts, Store, ledger
 
 if TYPE_CHECKING:
     import pandas
@@ -47,6 +48,8 @@ class Study:
             cell = store.fact("cell")
             if cell is None:
                 raise StoreError(f"study folder {self.folder}: got a study without a plan, expected one; run it first")
+            results, oracle = store.results(), store.oracle()
+            reads, ledger_problem = ledger.count(store.test_reads(), store.spec_hash)
             return Declaration(
                 name=store.name,
                 spec_text=store.spec_text,
@@ -58,6 +61,10 @@ class Study:
                 environments=store.environments(),
                 finished=store.fact("finished") is not None,
                 num_planned=store.counts().num_trials,
+                comparison=store.comparison(),
+                hindsight=hindsight(results, oracle, tuple(json.loads(cell))) if oracle else (),
+                test_reads=reads,
+                ledger_problem=ledger_problem,
             )
 
     def table(self) -> "pandas.DataFrame":

@@ -1,0 +1,346 @@
+"""The verdict: planted truths, the order of the work and its errors, resuming, the ledger, retention."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fake_worker
+import tiny
+import welltuned
+from small_study import edited, forge_hashes, plan_of, result_of
+from welltuned import protocol
+from welltuned.analysis import comparison, crossed
+from welltuned.analysis.comparison import ACCURACY, LOSS, Terms
+from welltuned.analysis.verdict import FAMILY, Kind, Margin, decide
+from welltuned.cli._results import results_text
+from welltuned.errors import InputError, StoreError
+from welltuned.evaluate import retention
+from welltuned.packing.linear import PackedModel
+from welltuned.records import Graded, Outcome, Retained, Role, Status, Trial
+from welltuned.report.answer import answers, note
+from welltuned.rng import stream
+from welltuned.spec import Spec
+from welltuned.store import Store, ledger
+from welltuned.study import Options, Study, compare, oracle
+
+CELL = ("method", "batch_size")
+NUM_ITEMS = 4000
+
+
+# Planted truths -------------------------------------------------------------------------------------------------------
+
+
+def runs(method: str, share: float, num_seeds: int = 5, num_items: int = NUM_ITEMS, loss: float = 0.5) -> list:
+    """Return a selection trial and its reruns, which answer this share of items right, all independent."""
+    config = fake_worker.CONFIG.replace(method=method)
+    found = [result_of(Trial(config, Role.SELECT), loss)]
+    for seed in range(1000, 1000 + num_seeds):
+        rerun = Trial(config.replace(init_seed=seed, order_seed=seed, subset_seed=seed), Role.CONFIRM)
+        draws = stream(0, "answers", method, seed).random(num_items)
+        nll = loss + 0.001 * (seed % 3) * (1 if method == "lora" else 1.2)
+        found.append(result_of(rerun, nll, test_correct=tuple((draws < share).tolist())))
+    return found
+
+
+def judged(results: list, margin: float = 0.02, metric: str = ACCURACY) -> list:
+    terms = [Terms((), metric, margin, "declared")]
+    return list(comparison.compare(results, [], CELL, "lora", terms, "hash").pairs)
+
+
+@pytest.mark.parametrize(
+    ("share", "kind"),
+    [(0.60, Kind.BETTER), (0.40, Kind.WORSE), (0.50, Kind.EQUIVALENT), (0.52, Kind.UNDECIDED)],
+)
+def test_a_planted_difference_gets_its_verdict(share, kind):
+    (pair,) = judged(runs("lora", 0.5) + runs("pissa", share))
+    assert pair.verdict == kind
+    assert (pair.num_seeds, pair.num_items) == (5, NUM_ITEMS)
+    assert pair.low < share - 0.5 < pair.high
+    assert (pair.decides != "") == (kind is Kind.UNDECIDED)
+
+
+def test_a_lower_loss_is_better():
+    (pair,) = judged(runs("lora", 0.5, loss=0.5) + runs("pissa", 0.5, loss=0.4), margin=0.01, metric=LOSS)
+    assert pair.verdict == Kind.BETTER and pair.num_items is None
+    assert pair.margin == pytest.approx(0.01 * pair.baseline_value)
+
+
+def test_a_diverged_rerun_counts_as_all_wrong_and_a_lost_one_leaves_its_seed_out():
+    ours = runs("pissa", 0.5)
+    ours[1] = dataclasses.replace(ours[1], status=Status.DIVERGED, test_correct=None, adapter=None)
+    ours[2] = dataclasses.replace(ours[2], status=Status.LOST, test_correct=None, validation_nll=None)
+    (pair,) = judged(runs("lora", 0.5) + ours)
+    kept = [0.0] + [np.mean(one.test_correct) for one in ours[3:]]
+    assert pair.num_seeds == 4 and pair.method_value == pytest.approx(np.mean(kept))
+
+
+def test_holm_corrects_the_p_and_not_the_verdict_and_the_screen_says_so():
+    names = ("pissa", "milora", "olora")
+    pairs = judged(runs("lora", 0.5) + [one for name in names for one in runs(name, 0.56)])
+    p_values = sorted(pair.p_value for pair in pairs)
+    by_hand = np.maximum.accumulate([(3 - place) * p for place, p in enumerate(p_values)])
+    assert sorted(pair.p_holm for pair in pairs) == pytest.approx(np.minimum(by_hand, 1).tolist())
+    for name, pair in zip(names, pairs, strict=True):
+        (alone,) = judged(runs("lora", 0.5) + runs(name, 0.56))
+        assert (alone.verdict, alone.low, alone.p_value) == (pair.verdict, pair.low, pair.p_value)
+        assert alone.p_holm == alone.p_value < pair.p_holm
+    assert "the verdicts are not" in FAMILY
+
+
+# No verdict from nothing ----------------------------------------------------------------------------------------------
+
+
+def test_where_seeds_cancel_out_the_residual_makes_the_width():
+    """Item means that are all 0 and two nearly equal seeds had an interval of width 0, hence "equivalent"."""
+    row = [1.0, -1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    values = np.array([row, [-value for value in row]])
+    found = crossed.interval(values)
+    residual = np.square(values - values.mean(1, keepdims=True)).sum() / 7
+    half = 2.3646 * math.sqrt(residual / 16)  # t of 7 degrees of freedom
+    assert (found.low95, found.high95) == pytest.approx((-half, half), rel=1e-4)
+    assert found.p_value() == pytest.approx(1.0)
+    assert decide(found, Margin(0.02, True, "declared")).kind is Kind.UNDECIDED
+
+
+def test_no_two_seeds_of_eight_items_are_ever_equivalent_within_two_points():
+    generator = stream(0, "tiny arrays")
+    for _ in range(2000):
+        row = generator.integers(-1, 2, 8)
+        other = -row if generator.random() < 0.5 else generator.permutation(row)
+        found = crossed.interval(np.array([row, other], dtype=float))
+        assert decide(found, Margin(0.02, True, "declared")).kind is not Kind.EQUIVALENT
+        assert found.low95 is None or found.high95 - found.low95 > 0.1
+
+
+def test_the_residual_keeps_the_coverage():
+    """Pure residual, few items: the true mean is within the 95 % interval in at least 95 % - 3 standard errors."""
+    values = stream(0, "coverage").standard_normal((4000, 3, 8))
+    parts = crossed.parts_of([values])
+    inside = np.abs(values.mean((-1, -2))) <= crossed.half_width(parts, crossed.TAIL_95)
+    assert inside.mean() >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 4000)
+
+
+# What keeps a study from being compared -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"axes": {"method": ["lora"]}}, "got the one method lora, expected two or more; write"),
+        ({"axes": {"method": ["milora", "pissa"]}}, "compare.baseline: got lora, expected one of .*; write .compare."),
+        ({"search": {"fresh_seeds": 1}}, "search.fresh_seeds: got 1, expected at least 2.*; write fresh_seeds = 5"),
+    ],
+)
+def test_a_study_that_is_no_comparison_is_refused(changes, words, monkeypatch):
+    forge_hashes(monkeypatch)
+    with pytest.raises(InputError, match=words):
+        protocol.check(plan_of(Spec.model_validate(edited(**changes))))
+
+
+def test_unequal_budgets_are_refused_with_both_numbers(monkeypatch):
+    forge_hashes(monkeypatch)
+    plan = plan_of(Spec.model_validate(edited()))
+    protocol.check(plan)
+    more = dataclasses.replace(plan.budgets[0], num_tokens=2 * plan.budgets[0].num_tokens)
+    with pytest.raises(InputError, match=r"unequal budgets.*lora.*pissa.*expected equal tokens; give every method"):
+        protocol.check(dataclasses.replace(plan, budgets=(more, *plan.budgets[1:])))
+
+
+# The order of the work ------------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, fresh_seeds: int = 3, split_seed: int = 0) -> Path:
+    """Write a study on a base of no weights, with a text for retention."""
+    base = folder / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    (base / "model.safetensors").write_bytes(b"weights")
+    (base / "tokenizer.json").write_text("{}")
+    (folder / "text.txt").write_text("what was known before")
+    file = folder / f"study{fresh_seeds}{split_seed}.toml"
+    file.write_text(f"""
+name = "tiny"
+[model]
+base = "{base}"
+[task]
+task = "abacus"
+num_train = 64
+num_validation = 8
+num_test = 8
+split_seed = {split_seed}
+max_length = 64
+[train]
+batch_size = 4
+[axes]
+method = ["lora", "pissa"]
+learning_rate = [1e-3, 1e-2]
+[search]
+fresh_seeds = {fresh_seeds}
+[compare]
+retention = ["{folder / "text.txt"}"]
+""")
+    return file
+
+
+OPTIONS = Options(threads=1, memory_bytes=2**31, entry="fake_worker:run")
+
+
+def stored(study: Study) -> tuple:
+    results = [dataclasses.replace(one, seconds=0.0) for one in study.results()]
+    return results, study.declaration().comparison
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, Study]:
+    """Return a study file and the study, compared without interruption. Not to be written to."""
+    folder = tmp_path_factory.mktemp("whole")
+    file = write(folder)
+    return file, compare(file, folder / "study", options=OPTIONS)
+
+
+def test_compare_ends_with_a_stored_verdict_that_is_shown_and_reported(whole):
+    _, study = whole
+    found = study.declaration().comparison
+    (pair,) = found.pairs
+    assert (pair.method, pair.baseline, pair.metric, pair.num_seeds, pair.num_items) == (
+        "pissa", "lora", ACCURACY, 3, 8,
+    )  # fmt: skip
+    assert {row.method for row in found.forgetting} == {"lora", "pissa"}
+    assert all(row.base_nll == 2.0 < row.nll for row in found.forgetting)
+    screen = results_text(study.results(), study.declaration())
+    assert pair.words in screen and FAMILY in screen
+    first = answers((), found)[0]
+    assert first.startswith("Verdict. Against lora, pissa is ") and pair.words in first
+    assert "no verdict" in note(None) and FAMILY in note(found)
+
+
+def test_run_and_compare_train_the_same_trials(whole, tmp_path):
+    file, study = whole
+    ran = welltuned.run(file, tmp_path / "run", options=OPTIONS)
+    assert stored(ran)[0] == stored(study)[0]
+    assert stored(ran)[1] is None
+    assert stored(compare(file, tmp_path / "run", options=OPTIONS)) == stored(study)
+
+
+@pytest.mark.parametrize(("kind", "place"), [(Outcome, 1), (Outcome, 6), (Graded, 2), (Retained, 1), (Retained, 5)])
+def test_a_comparison_that_is_interrupted_comes_to_the_same_verdict(kind, place, whole, tmp_path):
+    file, study = whole
+    seen = []
+
+    def stop(notice):
+        seen.append(notice)
+        if isinstance(notice, kind) and sum(isinstance(one, kind) for one in seen) == place:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(file, tmp_path / "study", stop, OPTIONS)
+    assert Study(tmp_path / "study").declaration().comparison is None
+    assert stored(compare(file, tmp_path / "study", options=OPTIONS)) == stored(study)
+
+
+def test_the_oracle_pass_is_refused_before_the_verdict_and_changes_no_result(tmp_path):
+    file, folder = write(tmp_path), tmp_path / "study"
+    welltuned.run(file, folder, options=OPTIONS)
+    with pytest.raises(StoreError, match=r"oracle pass: got no stored verdict.*run welltuned compare without --oracle"):
+        oracle(file, folder, options=OPTIONS)
+    with Store.open(folder) as store:
+        assert store.oracle() == {}
+    before = stored(compare(file, folder, options=OPTIONS))
+    study = oracle(file, folder, options=OPTIONS)
+    assert stored(study) == before
+    rows = study.declaration().hindsight
+    assert [row.method for row in rows] == ["lora", "pissa"]
+    assert all(row.num_candidates == 2 and row.best_accuracy >= row.chosen_accuracy for row in rows)
+
+
+def test_a_stored_verdict_never_changes(whole):
+    _, study = whole
+    found = study.declaration().comparison
+    other = dataclasses.replace(found, baseline="pissa")
+    with Store.create(study.folder, study.name, study.spec.text(), study.spec.hash(), None) as store:
+        assert store.store_verdict(other) == found
+
+
+def test_a_retention_text_that_changed_is_refused(tmp_path):
+    file, folder = write(tmp_path), tmp_path / "study"
+    compare(file, folder, options=OPTIONS)
+    (tmp_path / "text.txt").write_text("another")
+    with pytest.raises(StoreError, match=r"text\.txt changed since the study began.*compare in another folder"):
+        compare(file, folder, options=OPTIONS)
+
+
+def test_the_ledger_counts_the_reads_of_both_studies_of_one_test_set(tmp_path):
+    """Reruns on seeds 1000 to 1002 are trials of both studies; those on 1003 only of the second; resuming adds none."""
+    first = compare(write(tmp_path), tmp_path / "one", options=OPTIONS)
+    second = compare(write(tmp_path, fresh_seeds=4), tmp_path / "two", options=OPTIONS)
+    compare(write(tmp_path), tmp_path / "one", options=OPTIONS)
+    other = compare(write(tmp_path, split_seed=1), tmp_path / "three", options=OPTIONS)
+    for study, expected in ((first, (2, 8)), (second, (2, 8)), (other, (1, 6))):
+        (count,) = study.declaration().test_reads
+        assert (count.num_studies, count.num_configurations) == expected
+    assert f"{ledger.path()}".endswith("test_reads.db") and ledger.path().is_file()
+
+
+# Real models ----------------------------------------------------------------------------------------------------------
+
+
+class Words:
+    """A tokenizer whose tokens are letters, without a beginning-of-text token."""
+
+    bos_token_id = None
+
+    def __call__(self, text, add_special_tokens=True, verbose=True):
+        return {"input_ids": [2 + ord(letter) % 20 for letter in text]}
+
+
+def test_retention_is_the_plain_mean_of_the_base_s_token_losses(tmp_path):
+    """Against a sum written out, one piece at a time, on a tiny model; pieces do not see each other."""
+    import torch
+
+    file = tmp_path / "text.txt"
+    file.write_text("the quick brown fox jumps over it")
+    plain = tiny.llama()
+    model = PackedModel(tiny.base(tiny.llama()))
+    object.__setattr__(model.base, "tokenizer", Words())
+    rows = retention.rows_of(file.read_text(), Words(), 10)
+    losses = []
+    for piece in rows.token_ids:
+        ids = torch.tensor(piece)[None]
+        scores = torch.log_softmax(plain(input_ids=ids).logits[0, :-1], -1)
+        losses += (-scores.gather(1, ids[0, 1:, None])).flatten().tolist()
+    events = retention.measure(model, None, ("only",), str(file), 10, 0)
+    assert events[0].num_tokens == len(losses) == 33 - 4
+    assert events[0].base_nll == events[0].nll == pytest.approx(np.mean(losses), rel=1e-9)
+
+
+def test_the_smallest_real_study_is_compared_to_its_end(tmp_path):
+    """The bundled base, trained, graded and measured by the real worker."""
+    (tmp_path / "text.txt").write_text("12 + 7 = 19\n" * 8)
+    file = tmp_path / "study.toml"
+    file.write_text(f"""
+name = "real"
+[model]
+base = "abacus-small"
+[task]
+task = "abacus"
+num_train = 32
+num_validation = 8
+num_test = 8
+[train]
+batch_size = 16
+[axes]
+method = ["lora", "pissa"]
+learning_rate = [1e-3]
+[search]
+fresh_seeds = 2
+[compare]
+retention = ["{tmp_path / "text.txt"}"]
+""")
+    study = compare(file, tmp_path / "study", options=Options(threads=1, memory_bytes=2**31))
+    found = study.declaration().comparison
+    (pair,) = found.pairs
+    assert (pair.num_seeds, pair.num_items) == (2, 8) and pair.verdict == Kind.UNDECIDED
+    assert all(row.base_nll > 0 and row.nll != row.base_nll for row in found.forgetting)
