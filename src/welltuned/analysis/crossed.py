@@ -159,7 +159,7 @@ def parts_of(tasks: Sequence[Floats], seeds_cross_tasks: bool = True) -> Parts:
     items = [weight**2 * _item_variance(task) for task in tasks]
     residual = sum(weight**2 * _residual_variance(task) for task in tasks)
     total = sum(items)
-    # Satterthwaite over the tasks; where all items' means are equal, the smallest task's, since E may speak instead of B
+    # Satterthwaite over the tasks; where all items' means are equal, the smallest task's, since E may speak for B
     fewest = float(min(max(task.shape[-1] - 1, 1) for task in tasks))
     spread = sum(part**2 / max(task.shape[-1] - 1, 1) for part, task in zip(items, tasks, strict=True))
     items_df = np.where(spread > 0, np.square(total) / np.where(spread > 0, spread, 1.0), fewest)
