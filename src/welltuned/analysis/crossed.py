@@ -11,15 +11,20 @@ written as variances of the mean, A = MS_seed / SI, B = MS_item / SI, E = MS_res
     A estimates var(seed)/S + var(residual)/SI,   B estimates var(item)/I + var(residual)/SI,   E the common part,
     V = A + max(B - E, 0).
 
-Half width: t^2 V, where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom in
-the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is,
-agrees with his t to the first order, and is exact at both ends. His t itself covers 92.2 % at 3 seeds and a seed share
-of .6 to .9; this covers 94.0 % (docs/decisions/0012-crossed-interval.md).
+Half width: t sqrt(V), where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom
+in the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is,
+agrees with his t to the first order, and is exact at both ends. His t itself covers 92.1 % at 3 seeds and a seed share
+of .75; this covers 94.0 % or more.
 
 A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
 component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one
 where the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds
-cancel out and A and B are near 0, the residual speaks; the width is 0 only where nothing differs: there is no interval.
+that cancel out leave A and B small or 0, the residual speaks, and only where nothing differs is there no interval.
+
+Below 5 % both rules fail at few seeds: at 3 seeds p-values of .001 would come 3.8 times too often. So for p < .05 the
+exponent falls linearly with p from 2 to 1, Cochran and Cox's (Experimental Designs, 1950) weighting, which errs on the
+safe side, and the median becomes the p / .1 quantile. The numbers are measured:
+docs/decisions/0012-crossed-interval.md.
 
 Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross
 all of them: A is the variance of the seeds' averages over tasks, B and E add up over tasks with weight 1/K^2.
@@ -159,10 +164,10 @@ def parts_of(tasks: Sequence[Floats], seeds_cross_tasks: bool = True) -> Parts:
     items = [weight**2 * _item_variance(task) for task in tasks]
     residual = sum(weight**2 * _residual_variance(task) for task in tasks)
     total = sum(items)
-    # Satterthwaite over the tasks; where all items' means are equal, the smallest task's, since E may speak for B
-    fewest = float(min(max(task.shape[-1] - 1, 1) for task in tasks))
+    # Satterthwaite over the tasks; where the items' means do not differ, the residual has at least so many
     spread = sum(part**2 / max(task.shape[-1] - 1, 1) for part, task in zip(items, tasks, strict=True))
-    items_df = np.where(spread > 0, np.square(total) / np.where(spread > 0, spread, 1.0), fewest)
+    all_items = max(sum(task.shape[-1] - 1 for task in tasks), 1)
+    items_df = np.where(spread > 0, np.square(total) / np.where(spread > 0, spread, 1.0), all_items)
     return Parts(seeds, total, residual, seeds_df, items_df)
 
 
@@ -176,9 +181,10 @@ def half_width(parts: Parts, tail: Any) -> Any:
         return items_only
     variance, share = _variance(parts)
     seeds_t = -stdtrit(parts.seeds_df, tail)
-    crossed = np.sqrt(variance * (items_t**2 + share**2 * (seeds_t**2 - items_t**2)))
-    median = chdtri(parts.seeds_df, 0.5) / parts.seeds_df
-    no_sign_of_seeds = parts.seeds <= median * parts.residual
+    caution = np.minimum(np.asarray(tail) / TAIL_95, 1.0)  # 1 down to 5 %, towards 0 for smaller errors
+    crossed = np.sqrt(variance * (items_t**2 + share ** (1.0 + caution) * (seeds_t**2 - items_t**2)))
+    quantile = chdtri(parts.seeds_df, 1.0 - caution / 2) / parts.seeds_df  # the median at 5 %
+    no_sign_of_seeds = parts.seeds <= quantile * parts.residual
     return np.where(no_sign_of_seeds, items_only, np.maximum(crossed, items_only))
 
 
