@@ -83,7 +83,7 @@ def test_holm_corrects_the_p_and_not_the_verdict_and_the_screen_says_so():
     p_values = sorted(pair.p_value for pair in pairs)
     by_hand = np.maximum.accumulate([(3 - place) * p for place, p in enumerate(p_values)])
     assert sorted(pair.p_holm for pair in pairs) == pytest.approx(np.minimum(by_hand, 1).tolist())
-    for name, pair in zip(names, pairs, strict=True):
+    for name, pair in ((one.method, one) for one in pairs):
         (alone,) = judged(runs("lora", 0.5) + runs(name, 0.56))
         assert (alone.verdict, alone.low, alone.p_value) == (pair.verdict, pair.low, pair.p_value)
         assert alone.p_holm == alone.p_value < pair.p_holm
@@ -130,7 +130,10 @@ def test_the_residual_keeps_the_coverage():
     ("changes", "words"),
     [
         ({"axes": {"method": ["lora"]}}, "got the one method lora, expected two or more; write"),
-        ({"axes": {"method": ["milora", "pissa"]}}, "compare.baseline: got lora, expected one of .*; write .compare."),
+        (
+            {"axes": {"method": ["milora", "pissa"]}},
+            "compare.baseline: got 'lora', expected one of .*; write .compare.",
+        ),
         ({"search": {"fresh_seeds": 1}}, "search.fresh_seeds: got 1, expected at least 2.*; write fresh_seeds = 5"),
     ],
 )

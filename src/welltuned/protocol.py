@@ -108,9 +108,8 @@ def check(plan: Plan) -> None:
 def _contenders(plan: Plan) -> Iterable[str]:
     methods, baseline = plan.spec.method_names(), plan.spec.compare.baseline
     if len(methods) < 2:
-        yield problem(
-            "compare", f"the one method {', '.join(methods)}", "two or more", 'write [axes] method = ["lora", "pissa"]'
-        )
+        got = f"the one method {', '.join(methods)}"
+        yield f'compare: got {got}, expected two or more; write [axes] method = ["lora", "pissa"]'
     elif baseline not in methods:
         advice = f'write [compare] baseline = "{methods[0]}", for instance'
         yield problem("compare.baseline", baseline, f"one of the study's methods: {', '.join(methods)}", advice)
