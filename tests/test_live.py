@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import fake_worker
-from small_study import edited
+from small_study import TEXT
 from test_cli import call, environment
 from welltuned import report
 from welltuned.cli import _standing, _watch
@@ -37,7 +37,7 @@ FIRST, SECOND = TrainJob("first", tuple(TRIALS[:2]), 4), TrainJob("second", tupl
 @pytest.fixture
 def store(tmp_path):
     """Run a study of two cells, two rates and two packs, the first of which has begun."""
-    spec = Spec.from_dict(edited())
+    spec = Spec.parse(TEXT)
     with Store.create(tmp_path / "study", "small", spec.text(), spec.hash()) as store:
         store.settle("cell", json.dumps(["method"]))
         store.add_jobs([FIRST, SECOND])
@@ -89,7 +89,7 @@ def test_a_standing_reads_as_a_line_and_a_table_with_the_best_so_far(store):
 
 
 def test_before_its_plan_a_study_says_what_it_does(tmp_path):
-    spec = Spec.from_dict(edited())
+    spec = Spec.parse(TEXT)
     with Store.create(tmp_path / "study", "small", spec.text(), spec.hash()) as store:
         assert "looking at the base and its data" in drawn(_standing.picture(standing_in(store)))
 
@@ -102,7 +102,9 @@ def test_a_poll_sees_growth_and_the_last_one_sees_the_end(store):
     assert _watch.ending(found[-1], store.folder) == "the study is finished"
 
 
-def test_a_study_that_nobody_runs_is_not_waited_for(store):
+def test_a_study_that_nobody_runs_is_not_waited_for(tmp_path):
+    spec = Spec.parse(TEXT)
+    store = Store.create(tmp_path / "study", "small", spec.text(), spec.hash())
     found = list(_watch.polls(store.folder, lambda seconds: store.close()))
     assert [(poll.running, poll.last) for poll in found] == [(True, False), (False, True)]
     assert "no process runs the study now; welltuned run" in _watch.ending(found[-1], store.folder)
@@ -166,7 +168,7 @@ def test_a_wrong_folder_is_refused(arguments, tmp_path, capsys):
 
 
 def test_polling_a_folder_that_is_gone_raises(tmp_path):
-    with pytest.raises(InputError, match="expected a folder with a study.db"):
+    with pytest.raises(InputError, match=r"expected a folder with a study\.db"):
         next(_watch.polls(Path(tmp_path), lambda seconds: None))
 
 
