@@ -124,9 +124,9 @@ def test_version(capsys):
 def test_flags_say_where_and_how_much_and_never_what():
     """A ratchet: a new flag must be added here, and a hyperparameter must not."""
     where = {"--folder", "--device", "--threads", "--memory", "--to", "--json", "--trials", "--yes"}
-    where |= {"--merged", "--force"}
+    where |= {"--merged", "--force", "--once", "--watch"}
     written_to_a_file = {"--model", "--task", "--data"}  # of `init`
-    looked_at = {"--model", "--method", "--once", "--watch"}  # of `doctor`, `show` and `report`
+    looked_at = {"--model", "--method"}  # of `doctor`
     assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file | looked_at
     others = set().union(*(flags(verb) for verb in cli.VERBS if verb not in ("init", "doctor")))
     assert not (written_to_a_file | looked_at) & others
