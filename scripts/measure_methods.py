@@ -1,6 +1,7 @@
 """Measure every method on a bundled model, and write the tables of docs/methods.md from it.
 
 `python scripts/measure_methods.py` measures (some minutes; leave the machine alone) and writes numbers and page;
+`--keep-times` measures all but the times, which need a machine to themselves;
 `python scripts/measure_methods.py --page` writes the page from the numbers that are there.
 """
 
@@ -40,8 +41,11 @@ MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="write the page only")
-    if not parser.parse_args().page:
-        MEASURED.write_text(json.dumps(measured(), indent=1) + "\n", encoding="utf-8")
+    parser.add_argument("--keep-times", action="store_true", help="measure all but what the clock says")
+    given = parser.parse_args()
+    if not given.page:
+        before = json.loads(MEASURED.read_text(encoding="utf-8")) if given.keep_times else None
+        MEASURED.write_text(json.dumps(measured(before), indent=1) + "\n", encoding="utf-8")
         print(f"wrote {MEASURED}")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"wrote {PAGE}")
@@ -49,25 +53,47 @@ def main() -> None:
 
 # Numbers --------------------------------------------------------------------------------------------------------------
 
+TIMES = ("time", "time_wide", "unmerged")
 
-def measured() -> dict:
-    """Return all measurements as JSON values."""
+
+def measured(before: dict | None) -> dict:
+    """Return all measurements as JSON values; the times are those of `before`, where given, null where it has none."""
     (config,) = expand(Spec.parse(PROBE))
     names = plugins.names("methods")
-    train, state_bytes = training(config, names)
-    train = pooled(train)
-    applied = {rank: pooled(forward(config, names, rank)) for rank in FORWARD_RANKS}
+    if before is None:
+        machine, lora_seconds, times = timed(config, names)
+    else:
+        machine, lora_seconds = before["machine"], before["lora_step_seconds"]
+        times = {name: {key: before["methods"].get(name, {}).get(key) for key in TIMES} for name in names}
+    state_bytes = keeping(config, names)
+    served = {rank: serving(config, names, rank) for rank in FORWARD_RANKS}
     methods = {
-        name: {
-            "time": round(train[name] / train["lora"], 3),
+        name: times[name]
+        | {
             "memory": round(state_bytes[name] / state_bytes["lora"], 3),
-            "unmerged": {str(rank): round(applied[rank][name], 3) for rank in FORWARD_RANKS},
+            "unmerged_memory": {str(rank): round(served[rank][name], 3) for rank in FORWARD_RANKS},
             "conformance": properties(config, name),
         }
         for name in names
     }
+    return {"base": BASE, "machine": machine, "lora_step_seconds": lora_seconds, "methods": methods}
+
+
+def timed(config: Config, names: list[str]) -> tuple[str, float, dict[str, dict]]:
+    """Return the machine, the seconds of a LoRA step, and every method's times relative to LoRA's or the base's."""
+    train = pooled(training(config, names, RANK))
+    wide = pooled(training(config, names, FORWARD_RANKS[-1]))
+    applied = {rank: pooled(forward(config, names, rank)) for rank in FORWARD_RANKS}
+    times = {
+        name: {
+            "time": round(train[name] / train["lora"], 3),
+            "time_wide": round(wide[name] / train["lora"], 3),
+            "unmerged": {str(rank): round(applied[rank][name], 3) for rank in FORWARD_RANKS},
+        }
+        for name in names
+    }
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    return {"base": BASE, "machine": machine, "lora_step_seconds": round(train["lora"], 5), "methods": methods}
+    return machine, round(train["lora"], 5), times
 
 
 def table_of(model: PackedModel, config: Config) -> RowTable:
@@ -82,11 +108,11 @@ def trials_of(config: Config, name: str, rank: int) -> list[Trial]:
     return [Trial(trial.config.replace(init_seed=seed, order_seed=seed), trial.role) for seed in seeds]
 
 
-def training(config: Config, names: list[str]) -> tuple[dict[str, float], dict[str, int]]:
-    """Return the seconds of a step of a pack, and the bytes of its numbers, gradients, moments and anchors."""
+def training(config: Config, names: list[str], rank: int) -> dict[str, float]:
+    """Return the seconds of a step of all trials: side by side, or one after the other where each has the model."""
     model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
     table = table_of(model, config)
-    packs = {name: grouped(trials_of(config, name, RANK)) for name in names}
+    packs = {name: grouped(pack_of(config, name, rank)) for name in names}
     states = {name: initial(model.base, order, table) for name, order in packs.items()}
 
     def steps(name: str) -> None:
@@ -94,7 +120,20 @@ def training(config: Config, names: list[str]) -> tuple[dict[str, float], dict[s
             conformance.step(model, states[name], packs[name], table, count=1)
 
     seconds = fastest({name: functools.partial(steps, name) for name in names})
-    return {name: spent / STEPS for name, spent in seconds.items()}, {name: kept(states[name]) for name in names}
+    return {name: NUM_TRIALS // len(packs[name]) * spent / STEPS for name, spent in seconds.items()}
+
+
+def keeping(config: Config, names: list[str]) -> dict[str, int]:
+    """Return the bytes that all trials keep: numbers, gradients, moments and anchors."""
+    model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
+    table = table_of(model, config)
+    packs = {name: grouped(pack_of(config, name, RANK)) for name in names}
+    return {name: NUM_TRIALS // len(order) * kept(initial(model.base, order, table)) for name, order in packs.items()}
+
+
+def pack_of(config: Config, name: str, rank: int) -> list[Trial]:
+    """Return the trials that train side by side: one where each has the whole model."""
+    return trials_of(config, name, rank)[: 1 if conformance.is_alone(name) else None]
 
 
 def kept(state: PackState) -> int:
@@ -103,6 +142,7 @@ def kept(state: PackState) -> int:
     for group in state.groups:
         buffers = [group.flat_NP, group.grad_NP, group.moment1_NP, group.moment2_NP]
         anchors = [tensor for tensors in group.anchors.values() for tensor in tensors.values()]
+        anchors += group.shared.values()
         total += sum(tensor.numel() * tensor.element_size() for tensor in (*buffers, *anchors))
     return total
 
@@ -121,6 +161,19 @@ def forward(config: Config, names: list[str], rank: int) -> dict[str, float]:
 
     seconds = fastest({name: functools.partial(read, state) for name, state in {**states, "": None}.items()})
     return {name: seconds[name] / seconds[""] for name in names}
+
+
+def serving(config: Config, names: list[str], rank: int) -> dict[str, float]:
+    """Return the bytes of the base and one adapter, relative to those of a merged model, which are the base's.
+
+    A model of which all weights were trained is held beside the base while it is not merged.
+    """
+    model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
+    table = table_of(model, config)
+    base_bytes = sum(4 * placed.parameter.numel() for placed in model.base.parameters.values())
+    states = {name: initial(model.base, trials_of(config, name, rank)[:1], table) for name in names}
+    trained = {name: sum(4 * group.flat_NP.numel() for group in state.groups) for name, state in states.items()}
+    return {name: 1 + (kept(state) - 3 * trained[name]) / base_bytes for name, state in states.items()}
 
 
 def pooled(seconds: dict[str, float]) -> dict[str, float]:
@@ -188,24 +241,29 @@ def _tables(numbers: dict) -> str:
     costs, proofs = [], []
     milliseconds = 1000 * numbers["lora_step_seconds"]
     for name, found in numbers["methods"].items():
-        costs.append(
-            (f"`{name}`", f"{found['time']:.2f}", f"{found['memory']:.2f}", *map(_two, found["unmerged"].values()))
-        )
+        unmerged_times = found["unmerged"] or dict.fromkeys(FORWARD_RANKS)
+        numbers_of = [found["time"], found["time_wide"], found["memory"]]
+        numbers_of += [*unmerged_times.values(), *found["unmerged_memory"].values()]
+        costs.append((f"`{name}`", *map(_two, numbers_of)))
         proof = found["conformance"]
-        keys = ("step 0 is the base", "packed equals alone", "merged equals applied", "as PEFT")
-        proofs.append((f"`{name}`", *(proof[key].removesuffix(" relative") or "no class" for key in keys)))
+        keys = ("step 0 is the base", "packed equals alone", "merged equals applied")
+        told = [proof.get(key, "never packed").removesuffix(" relative") for key in keys]
+        proofs.append((f"`{name}`", *told, proof["as PEFT"] or "no class"))
+    unmerged = [f"unmerged {what}, rank {rank}" for what in ("time", "memory") for rank in FORWARD_RANKS]
     parts = [
         "## The methods\n",
         _table(("method", "what it is", "paper", "trains", "in PEFT"), what),
         "## What each costs\n",
         f"Measured on {numbers['base']} ({numbers['machine']}): packs of {NUM_TRIALS} trials of rank {RANK}, "
-        f"{NUM_ROWS} rows of each a step, where LoRA takes {milliseconds:.1f} ms a step. Time and memory are relative "
-        "to LoRA's; memory is what a trial keeps: its numbers, their gradients, Adam's moments and its anchors. "
+        f"{NUM_ROWS} rows of each a step, where LoRA takes {milliseconds:.1f} ms a step. Times and memory are relative "
+        "to those of LoRA of this rank; memory is what a trial keeps: its numbers, their gradients, Adam's moments and "
+        "its anchors. "
+        "`full_all` trains one trial after the other; the others' four trials train side by side. "
         "Methods of one parametrisation compute the same and share the shortest of their times. The last columns are "
-        "the time of reading rows with one adapter applied, relative to the merged model, whose time and memory are "
-        "the base's for every method. On a base this small the adapters are a large part of the work; on a large one "
-        "all ratios of time are nearer to 1.\n",
-        _table(("method", "time", "memory", *(f"unmerged, rank {rank}" for rank in FORWARD_RANKS)), costs),
+        "the time of reading rows with one adapter applied, and the memory of the weights, relative to the merged "
+        "model, whose time and memory are the base's for every method and rank. On a base this small the adapters are "
+        "a large part of the work; on a large one all ratios of time are nearer to 1.\n",
+        _table(("method", f"time, rank {RANK}", f"time, rank {FORWARD_RANKS[-1]}", "memory", *unmerged), costs),
         "## What each keeps\n",
         f"Measured on {numbers['base']}. Step 0: largest difference of the adapted model's features from the base's. "
         f"Packed and alone: largest relative difference of losses over {conformance.NUM_STEPS} steps, beside LoRA "
@@ -218,8 +276,8 @@ def _tables(numbers: dict) -> str:
     return "\n".join(parts)
 
 
-def _two(number: float) -> str:
-    return f"{number:.2f}"
+def _two(number: float | None) -> str:
+    return "not measured" if number is None else f"{number:.2f}"
 
 
 def _code(text: str) -> str:

@@ -4,9 +4,9 @@ import pytest
 
 import tiny
 from welltuned.errors import InputError
+from welltuned.packing import adapter_file
 from welltuned.records import Checkpoint, Point
 from welltuned.train import checkpoint, loop
-from welltuned.train.checkpoint import load_adapter
 
 TRIALS = [
     tiny.trial(method="lora", batch_size=7, max_steps=9),
@@ -51,7 +51,7 @@ def test_two_runs_give_the_same_bits(tmp_path):
 def test_adapters_read_back(place, tmp_path):
     """An adapter blob holds its trial and its own, unpadded, tensors."""
     ends = tiny.outcomes(tiny.run_pack(tiny.packed(), TRIALS, 3, tmp_path))
-    trial, states = load_adapter(tmp_path / ends[TRIALS[place].id].adapter)
+    trial, states = adapter_file.load(tmp_path / ends[TRIALS[place].id].adapter)
     assert trial == TRIALS[place]
     sizes = sum(tensor.numel() for state in states.values() for name, tensor in state.items() if not name.endswith("0"))
     assert sizes == ends[trial.id].num_trainable

@@ -368,7 +368,7 @@ def test_export_of_the_best_trial(here, capsys, monkeypatch, quick_report):
 
     def export(folder, trial_id, to, merged, force):
         calls.append((folder, trial_id, to, merged, force))
-        agreement = welltuned.export.Agreement(50, 800, 0.99, 0.03) if merged else None
+        agreement = welltuned.export.Agreement("validation rows", 50, 800, 0.99, 0.03, 50, 47) if merged else None
         return welltuned.export.Exported(trial_id, to, "merged" if merged else "peft", agreement)
 
     monkeypatch.setattr(welltuned.export, "export", export)
@@ -383,6 +383,7 @@ def test_export_of_the_best_trial(here, capsys, monkeypatch, quick_report):
     assert calls[-1] == (pathlib.Path("runs/tiny"), "abc", pathlib.Path("there"), True, True)
     shown = output(capsys)
     assert "the same token most likely at 99.00 % of 800 positions; logits differ by at most 3.0e-02" in shown
+    assert "Of 50 texts written greedily, 47 are the same." in shown
     assert call("export", "runs/tiny", "abc", "--to", "there", "--merged", "--json") == 0
     told = json.loads(output(capsys))
     assert (told["folder"], told["form"], told["agreement"]["share"]) == ("there", "merged", 0.99)

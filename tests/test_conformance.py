@@ -11,7 +11,7 @@ from reference.samples import look
 from reference.train import train
 from welltuned import data, plugins, rng
 from welltuned.methods._method import Frozen
-from welltuned.packing import optimizer, state
+from welltuned.packing import optimizer, samples, state
 from welltuned.packing.batch import RowTable
 from welltuned.records import Checkpoint, Point
 from welltuned.train import loop
@@ -39,7 +39,11 @@ SETTINGS = [
     | {"loraplus_lr_ratio": 4.0},
 ]
 
+# A method that trains the whole model is never packed.
+PACKED = [name for name in METHODS if not plugins.load("methods", name).parametrisation().whole]
+
 every_method = pytest.mark.parametrize("method", METHODS)
+every_packed_method = pytest.mark.parametrize("method", PACKED)
 
 
 def fitting(method, rank):
@@ -87,7 +91,9 @@ def reference_losses(model, config):
 
 
 def check_against_reference(model, trials, folder):
-    ends = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), trials, 3, folder))
+    packs = [trials] if trials[0].config.method in PACKED else [[one] for one in trials]
+    events = [event for pack in packs for event in tiny.run_pack(tiny.packed(copy.deepcopy(model)), pack, 3, folder)]
+    ends = tiny.outcomes(events)
     for one in trials:
         expected = reference_losses(model, one.config)
         assert len(expected) >= 20
@@ -100,15 +106,15 @@ def test_packed_equals_reference(method, tmp_path):
     check_against_reference(tiny.llama(), [trial(method, **changes) for changes in MIXED], tmp_path)
 
 
-@pytest.mark.parametrize("method", ["lora", "pissa", "full", "dora", "vera", "gralora", "lora_ga"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "full", "full_all", "dora", "vera", "gralora", "lora_ga"])
 def test_packed_equals_reference_on_fused_layers_with_biases(method, tmp_path):
     """GPT-2's Conv1D, whose weight lies the other way round: <= 1e-9."""
     check_against_reference(tiny.gpt2(), [trial(method, **changes) for changes in MIXED[:2]], tmp_path)
 
 
-@pytest.mark.parametrize("method", ["lora", "pissa"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "full_all"])
 def test_packed_equals_reference_under_every_optimizer(method, tmp_path):
-    """Adam, SGD and sign-SGD, schedules, seeds, subsets and epochs, plain and anchored: <= 1e-9."""
+    """Adam, SGD and sign-SGD, schedules, seeds, subsets and epochs, plain, anchored and whole: <= 1e-9."""
     check_against_reference(tiny.llama(), [trial(method, **changes) for changes in SETTINGS], tmp_path)
 
 
@@ -167,7 +173,7 @@ def test_what_is_merged_is_what_is_applied(method, num_out, dropped):
 # Counting and padding -------------------------------------------------------------------------------------------------
 
 
-@every_method
+@every_packed_method
 def test_the_formula_counts_the_trained_numbers(method):
     """What `plan` prints is what is trained, at every site and in all."""
     plugin = plugins.load("methods", method)
@@ -182,7 +188,7 @@ def test_the_formula_counts_the_trained_numbers(method):
     assert group.flat_NP.shape[1] == state.num_trainable(model.base, one)
 
 
-@every_method
+@every_packed_method
 def test_rank_padding_is_inert(method):
     """Gradient, moments and decay of padded ranks stay exactly zero, and all others get a gradient within 2 steps."""
     model = tiny.packed()
@@ -232,11 +238,30 @@ def test_a_start_depends_on_its_own_stream_only(method):
         }
 
     first = start(0)
-    for again in (start(1), start(0, trial(method, rank=4, init_seed=7)), start(0, order_seed=9)):
+    neighbours = [trial(method, rank=4, init_seed=7)] if method in PACKED else []
+    for again in (start(1), start(0, *neighbours), start(0, order_seed=9)):
         assert all(torch.equal(again[name], first[name]) for name in first)
     other = start(0, init_seed=1)
     same = all(torch.equal(other[name], first[name]) for name in first)
     assert same == plugins.load("methods", method).deterministic
+
+
+@pytest.mark.parametrize("method", ["lora_ga", "eva"])
+def test_looking_at_a_few_sites_at_a_time_changes_no_start(method, monkeypatch):
+    """And then no more is held at once than what the largest site takes."""
+    model = tiny.packed()
+    ones = [trial(method), trial(method, subset="seeded", num_train=10, subset_seed=1)]  # two looks
+    expected = initial(model, ones)
+    held = []
+    look = samples.contexts
+    monkeypatch.setattr(samples, "SEEN_NUMBERS", 1)
+    monkeypatch.setattr(samples, "contexts", lambda *given: held.append(given[3]) or look(*given))
+    found = initial(model, ones)
+    assert held == [[site] for site in model.base.sites for _ in ones]
+    for place in range(2):
+        for site, tensors in expected.trial_state(place).items():
+            for name, tensor in tensors.items():
+                torch.testing.assert_close(found.trial_state(place)[site][name], tensor, rtol=0, atol=0)
 
 
 @every_method
@@ -244,7 +269,8 @@ def test_a_checkpoint_continues_to_the_bit(method, tmp_path, monkeypatch):
     """From every checkpoint on: anchors are made again, and what is drawn or seen for them is the same."""
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # one after every micro-step
     model = tiny.packed()
-    trials = [trial(method, rank=rank, batch_size=8, dropout=0.1) for rank in (2, 3)]
+    ranks = (2, 3) if method in PACKED else (2,)
+    trials = [trial(method, rank=rank, batch_size=8, dropout=0.1) for rank in ranks]
     whole = tiny.run_pack(model, trials, 4, tmp_path, checkpoint_seconds=0)
     ends = tiny.outcomes(whole)
     checkpoints = [event for event in whole if isinstance(event, Checkpoint)]

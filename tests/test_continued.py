@@ -13,11 +13,14 @@ from safetensors.torch import load_file, save_file
 import tiny
 from small_study import edited, forge_hashes, plan_of
 from welltuned import adapter_folder, plugins
+from welltuned.costs import flops
 from welltuned.errors import InputError
+from welltuned.packing import adapter_file
 from welltuned.packing.state import initial
-from welltuned.records import Config, Site
+from welltuned.records import Config, Site, Trial
 from welltuned.spec import Spec
-from welltuned.train import checkpoint
+from welltuned.store import blobs
+from welltuned.study.options import Options
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 IDS = torch.arange(2, 14).view(2, 6)
@@ -95,8 +98,8 @@ def test_an_exported_trial_starts_with_its_own_tensors(method, tmp_path):
         for name in plugins.load("methods", method).parametrisation().trained:
             state[name] += 0.1
     peft_folder(model, tmp_path)
-    blob = checkpoint.save_adapter(str(tmp_path / "blobs"), trial, states)
-    shutil.copy(checkpoint.blobs.path(tmp_path / "blobs", blob), tmp_path / adapter_folder.OWN)
+    blob = adapter_file.save(str(tmp_path / "blobs"), trial, states)
+    shutil.copy(blobs.path(tmp_path / "blobs", blob), tmp_path / adapter_folder.OWN)
     again = continued(tmp_path, method=method)
     assert misfits(tmp_path, sites_of(model), method=method) == []
     found = initial(tiny.base(copy.deepcopy(model)), [again]).trial_state(0)
@@ -198,3 +201,132 @@ def test_an_adapter_that_changed_after_planning_is_not_trained_from(tmp_path):
     (tmp_path / adapter_folder.SETTINGS).write_text((tmp_path / adapter_folder.SETTINGS).read_text() + " ")
     with pytest.raises(InputError, match="put back the files that the study began with"):
         initial(tiny.base(model), [trial])
+
+
+# The rest of an exported trial ----------------------------------------------------------------------------------------
+
+WHOLE = {"batch_size": 5, "max_steps": 14, "lr_scheduler_type": "constant", "weight_decay": 0.05, "num_evaluations": 1}
+CUT = 6  # of 14 steps; 5 are an epoch of 24 rows, the last of 4
+
+
+def exported(model, folder, trials):
+    """Train all trials together up to the cut, moments kept; return each one's folder, as an export has it."""
+    packed = tiny.packed(copy.deepcopy(model))
+    cut = [one for one in trials]
+    ended = tiny.outcomes(tiny.run_pack(packed, cut, 5, folder / "blobs", keep_moments=True))
+    packed.close()
+    places = []
+    for place, one in enumerate(cut):
+        path = folder / str(place)
+        peft_folder(tiny.llama(torch.float32), path)  # PEFT's two files, which nobody reads here
+        shutil.copy(blobs.path(folder / "blobs", ended[one.id].adapter), path / adapter_folder.OWN)
+        places.append(path)
+    return places
+
+
+def rest_of(whole, folder):
+    """The same trial, begun where the exported one ended."""
+    start = {"start_from": str(folder), "start_hash": adapter_folder.content_hash(str(folder)), "start_step": CUT}
+    return whole.config.replace(**start)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "sign_sgd"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "dora+pissa", "vera", "gralora"])
+def test_the_rest_of_an_exported_trial_is_the_uninterrupted_one(method, optimizer, tmp_path):
+    """Alone, to the bit: losses, validation, adapter. Beside a neighbour of another rank: to 1e-9."""
+    model = tiny.llama()
+    settings = WHOLE | {"optimizer": optimizer, "rank": 2, "warmup_steps": 2}
+    whole = tiny.trial(method=method, **settings)
+    neighbour = tiny.trial(method="lora", **(settings | {"rank": 3, "order_seed": 4}))
+    uninterrupted = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), [whole], 5, tmp_path))[whole.id]
+    first = Trial(whole.config.replace(max_steps=CUT), whole.role)
+    (folder,) = exported(model, tmp_path / "cut", [first])
+    rest = Trial(rest_of(whole, folder), whole.role)
+    assert rest.id != whole.id
+    alone = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), [rest], 5, tmp_path))[rest.id]
+    assert alone.num_steps == 14 - CUT
+    assert alone.train_losses == uninterrupted.train_losses[CUT:]
+    assert alone.validation_nll == uninterrupted.validation_nll
+    mine, theirs = (adapter_file.load(tmp_path / one.adapter)[1] for one in (alone, uninterrupted))
+    for site, state in theirs.items():
+        assert all(torch.equal(mine[site][name], tensor) for name, tensor in state.items())
+    together = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), [rest, neighbour], 3, tmp_path))[rest.id]
+    assert together.train_losses == pytest.approx(uninterrupted.train_losses[CUT:], rel=1e-9, abs=0)
+
+
+def test_without_the_moments_it_is_another_trajectory(tmp_path):
+    """What the moments are for: the same numbers and rows, Adam begun anew, and the losses part."""
+    model = tiny.llama()
+    whole = tiny.trial(**WHOLE)
+    uninterrupted = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), [whole], 5, tmp_path))[whole.id]
+    (folder,) = exported(model, tmp_path / "cut", [Trial(whole.config.replace(max_steps=CUT), whole.role)])
+    state = initial(tiny.base(copy.deepcopy(model)), [Trial(rest_of(whole, folder), whole.role)])
+    assert state.groups[0].moment1_NP.any() and state.groups[0].moment2_NP.any()
+    fresh = Trial(rest_of(whole, folder).replace(start_step=0), whole.role)
+    anew = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), [fresh], 5, tmp_path))[fresh.id]
+    assert anew.num_steps == 14
+    assert anew.train_losses[1] != pytest.approx(uninterrupted.train_losses[CUT + 1], rel=1e-6)
+
+
+@pytest.mark.parametrize(("method", "adapter_numbers"), [("lora", 1), ("pissa", 2)])
+def test_moments_cost_twice_the_trained_numbers_and_only_where_asked(method, adapter_numbers, tmp_path):
+    """In bytes of the blob; the adapter is read without them."""
+    sizes = {}
+    for keep in (False, True):
+        trial = tiny.trial(method=method, max_steps=6, learning_rate=2e-3)
+        ended = tiny.outcomes(tiny.run_pack(tiny.packed(), [trial], 4, tmp_path / str(keep), keep_moments=keep))
+        found = load_file(tmp_path / str(keep) / ended[trial.id].adapter)
+        sizes[keep] = sum(tensor.numel() for tensor in found.values())
+        _, states = adapter_file.load(tmp_path / str(keep) / ended[trial.id].adapter)
+        assert sum(tensor.numel() for state in states.values() for tensor in state.values()) == sizes[False]
+    num_trained = ended[trial.id].num_trainable
+    assert sizes == {False: adapter_numbers * num_trained, True: (adapter_numbers + 2) * num_trained}
+
+
+def test_what_is_not_the_rest_of_the_exported_trial_is_said(tmp_path):
+    model = tiny.llama()
+    whole = tiny.trial(**WHOLE)
+    (folder,) = exported(model, tmp_path / "cut", [Trial(whole.config.replace(max_steps=CUT), whole.role)])
+    sites = sites_of(model)
+    config = rest_of(whole, folder)
+
+    def found(**changes):
+        given = config.replace(**changes)
+        return list(adapter_folder.misfits(adapter_folder.read(str(folder)), given, "low_rank", sites, {}))
+
+    assert found() == []
+    assert found(learning_rate=1.0, max_steps=100) == []  # these may differ
+    for changes, line in [
+        ({"start_step": 5}, "train.start_step: got 5, expected 6, the steps of the exported trial; set start_step = 6"),
+        ({"order_seed": 7}, "train.order_seed: got 7, expected 0, the exported trial's; set it, or start_step = 0"),
+        ({"study_seed": 7}, "seed: got 7, expected 0, the exported trial's; set it, or start_step = 0"),
+        ({"batch_size": 6}, "train.batch_size: got 6, expected 5, the exported trial's"),
+        ({"num_train": 20}, "task.num_train: got 20, expected 24, the exported trial's"),
+        ({"optimizer": "sgd"}, "train.optimizer: got 'sgd', expected 'adamw', the exported trial's"),
+    ]:
+        (said,) = found(**changes)
+        assert said.startswith(line)
+    peft_folder(tiny.llama(torch.float32), tmp_path / "peft")
+    said = misfits(tmp_path / "peft", sites, start_step=3)[0]
+    assert "expected 0: the folder has no optimizer's moments; set it to 0, or export from a study with keep" in said
+
+
+def test_a_start_step_needs_its_folder_and_steps_to_go(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"train.start_step: got 4, expected 0, since no start_from names"):
+        Spec.model_validate(edited(train={"start_step": 4, "learning_rate": 1e-3}))
+    forge_hashes(monkeypatch)
+    peft_folder(tiny.llama(torch.float32), tmp_path)
+    settings = {"start_from": str(tmp_path), "start_step": 500, "max_steps": 500, "learning_rate": 1e-3}
+    with pytest.raises(InputError, match=r"train.start_step: got 500, expected fewer than 500, the steps of the whole"):
+        plan_of(Spec.model_validate(edited(train=settings)))
+    assert "start_step" not in tiny.config().text()
+    rest = tiny.config(start_step=7, batch_size=5, max_steps=14)
+    assert (flops.num_steps(rest), flops.num_samples(rest)) == (7, 68 - 34)
+
+
+def test_a_study_keeps_moments_where_asked(tmp_path):
+    """From [search] to the worker; an export says how to go on."""
+    assert not Options().runtime("blobs", 1, Spec.model_validate(edited()).search.keep_moments).keep_moments
+    spec = Spec.model_validate(edited(search={"keep_moments": True}))
+    assert Options().runtime("blobs", 1, spec.search.keep_moments).keep_moments
+    assert Spec.parse(spec.text()).search.keep_moments

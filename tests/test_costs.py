@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from small_study import TEXT, edited, forge_hashes, survey_of
+from small_study import TEXT, edited, forge_hashes, plan_of, survey_of
 from welltuned import data
 from welltuned import plan as plans
 from welltuned.costs import flops, memory, packing
@@ -278,3 +278,88 @@ def test_counted_samples_are_those_that_the_trainer_reads(config):
         assert flops.num_samples(changed) == sum(len(step) for step in rows)
         assert flops.num_steps(changed) == len(rows)
     assert data.subset(config.replace(num_train=33), 64).tolist() == list(range(33))
+
+
+# Starts that look at training rows, and factors that sites share ------------------------------------------------------
+
+
+def test_what_a_start_sees_is_counted_once_for_each_set_of_rows(config, monkeypatch):
+    survey = survey_of(config)
+    weights, inputs = 64 * 64 + 172 * 64 + 64 * 64, 3 * 64 * 64
+
+    def start(*configs):
+        return without_overhead(memory.estimate(configs, survey, 1, device="cuda:0"))["start_bytes"]
+
+    def seen(method, **changes):
+        ones = [config.replace(method=method, learning_rate=rate, **changes) for rate in (1e-3, 1e-2)]
+        twice = [ones[0], ones[0].replace(subset="seeded", subset_seed=3)]
+        plain = [one.replace(method="pissa" if method == "lora_ga" else "lora") for one in ones]
+        return start(*ones) - start(*plain), start(*twice) - start(*plain)
+
+    assert seen("lora_ga") == pytest.approx((4 * weights, 2 * 4 * weights), abs=2)
+    assert seen("lora_ga", dtype="bfloat16") == pytest.approx((2 * weights, 2 * 2 * weights), abs=2)
+    assert seen("eva") == pytest.approx((8 * inputs, 2 * 8 * inputs), abs=2)
+    monkeypatch.setattr(memory, "SEEN_NUMBERS", weights // 2)  # less than the largest site
+    assert seen("lora_ga")[0] == pytest.approx(4 * 172 * 64, abs=2)
+
+
+def test_factors_that_sites_share_are_counted_once_for_trials_of_one_seed(config):
+    """VeRA's: A of the widest inputs, B of the tallest outputs; of another seed or rank each trial has its own."""
+    survey = survey_of(config)
+    ones = [config.replace(method="vera", rank=8, learning_rate=rate) for rate in (1e-3, 1e-2)]
+    shared = 8 * (64 + 172)
+
+    def anchors(*configs):
+        return without_overhead(memory.estimate(configs, survey, 1))["anchor_bytes"]
+
+    assert anchors(ones[0]) == anchors(*ones) == pytest.approx(4 * shared, abs=1)
+    assert anchors(ones[0], ones[1].replace(init_seed=1)) == pytest.approx(8 * shared, abs=1)
+    lower = ones[1].replace(rank=9)
+    assert anchors(ones[0], lower) == pytest.approx(4 * (8 + 9) * (64 + 172), abs=1)
+
+
+# Full fine-tuning of all weights --------------------------------------------------------------------------------------
+
+
+def test_trials_of_all_weights_are_never_packed(monkeypatch):
+    """Beside others that are, at equal data, and with rows enough to fill a micro-step."""
+    forge_hashes(monkeypatch)
+    trials = trials_of(axes={"method": ["lora", "full", "full_all"]})
+    jobs = packing.pack(trials, survey_of(trials[0].config), 8 * GIB)
+    check_packs(jobs, trials, survey_of(trials[0].config), 8 * GIB)
+    alone = [job for job in jobs if any(trial.config.method == "full_all" for trial in job.trials)]
+    assert [len(job.trials) for job in alone] == [1] * 4
+    assert {len(job.trials) for job in jobs if job not in alone} == {8}
+    assert all(job.micro_rows == job.trials[0].config.batch_size and not job.compiled for job in alone)
+    others = [trial for trial in trials if trial.config.method != "full_all"]
+    without = packing.pack(others, survey_of(trials[0].config), 8 * GIB)
+    assert [job for job in jobs if job not in alone] == list(without)  # they change no other pack
+
+
+def test_all_weights_are_counted(config):
+    """Every parameter is trained; six operations for each of the blocks' and of the head's, none for looking up."""
+    whole = config.replace(method="full_all", rank=0)
+    survey = survey_of(whole)
+    assert flops.num_trainable(whole, survey) == 150_000
+    work = flops.work(whole, survey)
+    assert work.train_flops == 512 * 6 * (64 * 100_000 + 24 * 32_768)
+    assert work.validation_flops == 32 * 5 * 2 * (64 * 100_000 + 24 * 32_768)
+    found = without_overhead(memory.estimate([whole], survey, 1))
+    assert found["adapter_bytes"] == found["gradient_bytes"] == 4 * 150_000
+    assert found["optimizer_bytes"] == 8 * 150_000 and found["anchor_bytes"] == 0
+    assert found["copy_bytes"] == pytest.approx(4 * 150_000 + 4 * 32_768, abs=1)
+    half = without_overhead(memory.estimate([whole.replace(dtype="bfloat16")], survey, 1))
+    assert half["copy_bytes"] == pytest.approx(2 * 150_000 + 4 * 32_768, abs=1)
+
+
+def test_all_weights_are_planned_beside_other_methods(monkeypatch):
+    """`target_modules` is the others': one arm of one study, with its own parameter count."""
+    forge_hashes(monkeypatch)
+    tree = edited(model={"target_modules": ["q_proj"]}, axes={"method": ["lora", "full_all"]})
+    plan = plan_of(Spec.model_validate(tree))
+    summary = plans.summary(plan, 8 * GIB, 1000.0)
+    counts = {row.name: row.num_trainable for row in summary.arms}
+    assert counts["full_all"] == (150_000, 150_000) and counts["lora"][1] < 10_000
+    modules = {config.method: config.target_modules for arm in plan.arms for config in arm.configs}
+    assert modules == {"lora": ("q_proj",), "full_all": ("all-linear",)}
+    assert {config.rank for config in plan.arms[1].configs} == {0}

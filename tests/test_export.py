@@ -17,14 +17,14 @@ import welltuned
 from welltuned import data, export, plugins
 from welltuned.errors import InputError
 from welltuned.evaluate.generate import greedy
-from welltuned.export import _peft, _place
+from welltuned.export import _agreement, _peft, _place
 from welltuned.fingerprint import resolve_base
 from welltuned.models import base as bases
+from welltuned.packing import adapter_file
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, initial
 from welltuned.records import Result
-from welltuned.train.checkpoint import load_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 IDS = torch.arange(2, 14).view(2, 6)
@@ -225,7 +225,7 @@ def best(study, method) -> Result:
 def packed_side(study, result: Result):
     """The bundled base with the trial bound, as training had it."""
     config = result.config
-    trial, states = load_adapter(study.folder / "blobs" / result.adapter)
+    trial, states = adapter_file.load(study.folder / "blobs" / result.adapter)
     model = PackedModel(bases.load(config.base, None, config.dtype, config.target_modules))
     return model, assemble(model.base, [trial], [states])
 
@@ -243,6 +243,7 @@ def test_a_merged_model_writes_the_same_text(study, method, tmp_path):
     done = export.export(study.folder, result.trial_id, tmp_path / "model", merged=True)
     assert (done.agreement.share, done.agreement.num_rows, done.form) == (1.0, 50, "merged")
     assert done.agreement.largest < 1e-4
+    assert (done.agreement.num_texts, done.agreement.num_same_texts) == (50, 50)
     merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     model, state = packed_side(study, result)
     ids = prompts(result.config, model.base.tokenizer)
@@ -315,18 +316,57 @@ def test_bfloat16_agreement_is_measured_and_told(study, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_adapter", lambda *given: dataclasses.replace(found, trial=coarse))
     done = export.export(study.folder, result.trial_id, tmp_path / "model", merged=True)
     assert 0.8 < done.agreement.share <= 1 and 1e-4 < done.agreement.largest < 10
-    assert export.agreement_text(done.agreement) in (tmp_path / "model" / "README.md").read_text()
+    assert done.agreement.num_texts == 50 and 20 < done.agreement.num_same_texts <= 50
+    assert done.agreement.text() in (tmp_path / "model" / "README.md").read_text()
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 @pytest.mark.slow
-def test_without_its_rows_an_export_says_that_it_was_not_compared(study, tmp_path, monkeypatch):
+def test_without_its_rows_an_export_is_compared_on_random_tokens(study, tmp_path, monkeypatch):
     def gone(*given):
         raise InputError("data file: got 'rows.jsonl', expected a file; check the path")
 
     monkeypatch.setattr(data, "load", gone)
     done = export.export(study.folder, best(study, "lora").trial_id, tmp_path / "model", merged=True)
-    assert done.agreement.share is None
-    assert "Not compared with base and adapter: the validation rows cannot be read: data file: got" in (
+    assert (done.agreement.num_rows, done.agreement.num_tokens, done.agreement.num_texts) == (50, 400, 50)
+    assert done.agreement.largest < 1e-4 and done.agreement.num_same_texts == 50
+    assert "on 50 rows of random tokens (the validation rows cannot be read: data file: got" in (
         (tmp_path / "model" / "README.md").read_text()
     )
+
+
+# The texts of a merged model ------------------------------------------------------------------------------------------
+
+
+def witness(monkeypatch, method, dtype=torch.float64, **changes):
+    """A witness of a tiny model with a trial far from its start, and the base to merge into."""
+    monkeypatch.setattr(data, "load", lambda *given: {"validation": tiny.rows(60)})
+    trial = tiny_trial(method, **changes)
+    base = tiny.base(tiny.llama(dtype))
+    _, states = trained(tiny.llama(dtype), trial)
+    return _agreement.Witness(base, trial, states), base, trial, states
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa", "dora", "full", "full_all"])
+def test_a_merged_model_writes_what_its_adapter_wrote(method, monkeypatch):
+    seen, base, trial, states = witness(monkeypatch, method)
+    assert len(seen.texts) == 50 and sum(map(len, seen.texts)) > 500  # not empty ones
+    export.merge(base, trial, states)
+    found = seen.compare(base)
+    assert (found.share, found.num_texts, found.num_same_texts) == (1.0, 50, 50) and found.largest < 1e-9
+
+
+def test_a_model_that_was_merged_wrongly_writes_other_texts(monkeypatch):
+    seen, base, _, _ = witness(monkeypatch, "lora")
+    found = seen.compare(base)  # not merged at all
+    assert found.num_same_texts < 40 and found.share < 0.9
+    assert f"Of 50 texts written greedily, {found.num_same_texts} are the same." in found.text()
+
+
+def test_texts_are_bounded_in_time(monkeypatch):
+    """The prompts that there is time for, at least a few, and as many by the merged model."""
+    monkeypatch.setattr(_agreement, "TEXT_SECONDS", 0)
+    seen, base, trial, states = witness(monkeypatch, "lora")
+    export.merge(base, trial, states)
+    found = seen.compare(base)
+    assert (found.num_texts, found.num_same_texts, found.num_rows) == (5, 5, 50)

@@ -29,7 +29,7 @@ def test_the_list_has_every_method(capsys):
     assert call("--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == plugins.names("methods")
-    assert all(row["measured"]["time"] > 0 for row in rows)
+    assert all(row["measured"]["memory"] > 0 and row["measured"]["time"] != 0 for row in rows)
     assert all(row["paper"] and row["trains"] and row["formula"] and row["advice"] for row in rows)
 
 

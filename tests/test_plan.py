@@ -87,7 +87,7 @@ def test_a_deciding_setting_changes_the_id(field, section, value, needs):
 
 def test_every_setting_is_in_the_list_of_deciding_ones():
     # need a hub, another task, or files (start_from: tests/test_continued.py)
-    untested = {"revision", "task", "data_train", "data_validation", "data_test", "start_from"}
+    untested = {"revision", "task", "data_train", "data_validation", "data_test", "start_from", "start_step"}
     fields = {
         name for section in ("model", "task", "train") for name in type(getattr(Spec.parse(TEXT), section)).model_fields
     }

@@ -27,18 +27,36 @@ SAME_BASE = (True, False, "gaussian", "eva", "orthogonal")
 # What a trial must share with the exported one that it goes on from.
 OWN_FIELDS = ("base_hash", "target_modules", "method", "method_version", "method_source", "rank", "clamp_rank")
 OWN_FIELDS += ("rank_pattern", "alpha_pattern")
+# And what a trial that is its rest must: the rows in their order, and what the moments are moments of.
+REST_TRAIN = ("order_seed", "subset_seed", "batch_size", "optimizer", "beta1", "beta2", "beta2_batch_size", "momentum")
+REST_TASK = (
+    "task",
+    "task_version",
+    "data_hash",
+    "prompt_template",
+    "num_train",
+    "subset",
+    "num_validation",
+    "num_test",
+)
+REST_FIELDS = {"": ("study_seed",), "model.": ("dtype",), "task.": (*REST_TASK, "split_seed", "max_length")}
+REST_FIELDS |= {"train.": REST_TRAIN}
 SHOWN = 3  # names in one error
 
 
 @dataclass(frozen=True)
 class AdapterFolder:
-    """What a folder says of its adapter. `own` is the configuration of the trial that it was exported from, if any."""
+    """What a folder says of its adapter. `own` is the configuration of the trial that it was exported from, if any.
+
+    `num_steps` is how many steps that trial took, where the folder has its optimizer's moments.
+    """
 
     path: Path
     base: str
     shapes: dict[str, tuple[int, int, int]]  # site -> (O, I, R)
     scalings: dict[str, float]  # site -> the multiplier of B A x
     own: Config | None
+    num_steps: int | None = None
 
 
 def read(folder: str) -> AdapterFolder:
@@ -52,7 +70,7 @@ def read(folder: str) -> AdapterFolder:
     try:
         settings = cast("dict[str, Any]", json.loads((path / SETTINGS).read_text(encoding="utf-8")))
         shapes, others = _shapes(path / WEIGHTS)
-        own = _own(path / OWN)
+        own, num_steps = _own(path / OWN)
     except (ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise InputError(f"train.start_from: got '{folder}', which cannot be read ({error}); save it again") from error
     problems = list(_unfit(folder, settings, shapes, others)) if own is None else []
@@ -64,6 +82,7 @@ def read(folder: str) -> AdapterFolder:
         shapes,
         {site: _scaling(settings, site) for site in shapes} if own is None else {},
         own,
+        num_steps,
     )
 
 
@@ -81,6 +100,8 @@ def misfits(
     scalings: Mapping[str, float],
 ) -> Iterable[str]:
     """Yield a line for each way in which trials cannot go on from the adapter; `scalings` are the study's, by site."""
+    if config.start_step:
+        yield from _rest_misfits(adapter, config)
     if adapter.own is not None:
         yield from _own_misfits(adapter.own, config)
         return
@@ -133,6 +154,25 @@ def _own_misfits(own: Config, config: Config) -> Iterable[str]:
         yield problem("train.alpha", config.alpha, expected, f'set alpha = "{own.alpha}"')
 
 
+def _rest_misfits(adapter: AdapterFolder, config: Config) -> Iterable[str]:
+    """Yield a line for each thing that keeps a trial from being the rest of the exported one."""
+    if adapter.own is None or adapter.num_steps is None:
+        advice = "set it to 0, or export from a study with keep_moments = true in [search]"
+        yield problem("train.start_step", config.start_step, "0: the folder has no optimizer's moments", advice)
+        return
+    if adapter.num_steps != config.start_step:
+        expected = f"{adapter.num_steps}, the steps of the exported trial"
+        yield problem("train.start_step", config.start_step, expected, f"set start_step = {adapter.num_steps}")
+    for section, fields in REST_FIELDS.items():
+        for field in fields:
+            got, expected = getattr(config, field), getattr(adapter.own, field)
+            if got != expected:
+                name = "seed" if field == "study_seed" else field
+                yield problem(
+                    f"{section}{name}", got, f"{expected!r}, the exported trial's", "set it, or start_step = 0"
+                )
+
+
 def _shapes(path: Path) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
     """Return (O, I, R) of every site, and the names of tensors that are no A or B of a site."""
     factors: dict[str, dict[str, tuple[int, int]]] = {}
@@ -153,11 +193,12 @@ def _shapes(path: Path) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
     return found, others
 
 
-def _own(path: Path) -> Config | None:
+def _own(path: Path) -> tuple[Config | None, int | None]:
     if not path.is_file():
-        return None
+        return None, None
     with safe_open(path, framework="numpy") as file:
-        return Config.parse(json.loads(file.metadata()["welltuned"])["config"])
+        note = json.loads(file.metadata()["welltuned"])
+        return Config.parse(note["config"]), note.get("num_steps")
 
 
 def _unfit(

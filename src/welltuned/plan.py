@@ -19,7 +19,7 @@ from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
 SHOWN_SITES = 3  # of those named in an error
-PLUGIN_FACTS = ("uses_rank", "uses_alpha", "has_fast")
+PLUGIN_FACTS = ("uses_rank", "uses_alpha", "has_fast", "is_whole")
 SPLITS = ("data_train", "data_validation", "data_test")
 
 
@@ -163,8 +163,8 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plugin_facts(method: Any) -> dict[str, bool]:
     """Say what of a method decides which settings it ignores."""
-    fast = bool(method.parametrisation().fast)
-    return dict(zip(PLUGIN_FACTS, (method.uses_rank, method.uses_alpha, fast), strict=True))
+    form = method.parametrisation()
+    return dict(zip(PLUGIN_FACTS, (method.uses_rank, method.uses_alpha, bool(form.fast), form.whole), strict=True))
 
 
 def _config(study_seed: int, settings: Mapping[str, Any], seed: int) -> Config:
@@ -198,6 +198,8 @@ def ignored(settings: Mapping[str, Any]) -> dict[str, str]:
         found |= dict.fromkeys(("alpha", "alpha_pattern"), f"method {settings['method']} has no alpha")
     if not settings["has_fast"]:
         found["loraplus_lr_ratio"] = f"method {settings['method']} has no A and B"
+    if settings["is_whole"]:
+        found["target_modules"] = f"method {settings['method']} trains every weight"
     if settings["optimizer"] == "adamw":
         found["momentum"] = "adamw has beta1 and beta2"
     else:
@@ -224,6 +226,9 @@ def _misfits(config: Config, survey: Survey) -> Iterable[str]:
         parametrisation = plugins.load("methods", config.method).parametrisation().name
         adapter = adapter_folder.read(config.start_from)
         yield from adapter_folder.misfits(adapter, config, parametrisation, survey.sites, _scalings(config, survey))
+    if config.start_step >= flops.last_step(config):
+        expected = f"fewer than {flops.last_step(config)}, the steps of the whole course"
+        yield problem("train.start_step", config.start_step, expected, "lower it, or raise max_steps")
     yield from _unknown_modules(config, survey)
     yield from _rank_misfits(config, survey)
 
@@ -440,5 +445,5 @@ def _pack_memory(job: TrainJob, plan: Plan, device: str) -> memory.Memory:
 def exam_flops(config: Config, survey: Survey) -> float:
     """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
     num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
-    weights = survey.num_base_weights + survey.num_head_weights + flops.num_trainable(config, survey)
+    weights = survey.num_base_weights + survey.num_head_weights + flops.num_added(config, survey)
     return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

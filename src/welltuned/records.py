@@ -94,6 +94,7 @@ class Config:
     loraplus_lr_ratio: float = 1.0  # LoRA+: the learning rate of B, as a multiple of A's
     rank_pattern: tuple[str, ...] = ()  # "q_proj=4": the rank at these modules
     alpha_pattern: tuple[str, ...] = ()  # "q_proj=2r": the alpha policy at these modules
+    start_step: int = 0  # optimizer steps that start_from's trial has behind it, whose rest this trial is
 
     def text(self) -> str:
         """Return the canonical JSON whose hash is the trial's id."""
@@ -172,6 +173,7 @@ class Runtime:
     threads: int
     checkpoint_seconds: float
     blobs: str  # folder of the content-addressed safetensors files
+    keep_moments: bool = False  # the optimizer's, beside the numbers of every finished adapter
 
 
 @dataclass(frozen=True)

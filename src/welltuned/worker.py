@@ -16,14 +16,13 @@ from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam
 from welltuned.models import base as bases
-from welltuned.packing import blocks, probe
+from welltuned.packing import adapter_file, blocks, probe
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, grouped
 from welltuned.records import Config, Event, ExamJob, Job, JobEnd, JobLost, Progress, Runtime, SurveyJob, TrainJob
 from welltuned.store import blobs
 from welltuned.survey import survey
-from welltuned.train.checkpoint import load_adapter
 from welltuned.train.loop import PackRun
 
 TRAINING_SPLITS = ("train", "validation")  # a training job never sees the test split (design D8)
@@ -86,7 +85,7 @@ def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
     rows = data.load(config, tokenizer, (job.split,))[job.split]
     adapters = {}
     for trial, blob in zip(job.trials, job.adapters, strict=True):
-        adapters[trial.id] = load_adapter(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
+        adapters[trial.id] = adapter_file.load(blobs.path(Path(runtime.blobs), blob), runtime.device)[1]
     trials = grouped(job.trials)
     state = assemble(model.base, trials, [adapters[trial.id] for trial in trials])
     generation = exam.prepare(model, state, rows, plugins.load("tasks", config.task), _pad_id(tokenizer))

@@ -13,8 +13,8 @@ def train(model, sites, config, batches, rows, draws, facts):
 
     `draws[site]` is the generator of the site's random start; `facts[site]` what was seen in the first rows.
     """
-    model = copy.deepcopy(model)
-    for name in sites:
+    model = copy.deepcopy(model).requires_grad_(config.method == "full_all")
+    for name in sites if config.method != "full_all" else ():
         parent, _, last = name.rpartition(".")
         old = model.get_submodule(name)
         weight = old.weight.data if isinstance(old, torch.nn.Linear) else old.weight.data.T
@@ -52,8 +52,12 @@ def sizes(config, site):
 
 
 def groups(model, config):
-    """LoRA+ (Hayou et al. 2024): B, and DoRA's m, learn at a multiple of the rate."""
+    """LoRA+ (Hayou et al. 2024): B, and DoRA's m, learn at a multiple of the rate. Norms and biases do not decay."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if config.method == "full_all":
+        vectors = [parameter for _, parameter in named if parameter.dim() == 1]
+        others = [parameter for _, parameter in named if parameter.dim() > 1]
+        return [{"params": others, "ratio": 1.0}, {"params": vectors, "ratio": 1.0, "weight_decay": 0.0}]
     fast = [parameter for name, parameter in named if name.endswith((".B", ".m"))]
     slow = [parameter for name, parameter in named if not name.endswith((".B", ".m"))]
     both = [{"params": slow, "ratio": 1.0}, {"params": fast, "ratio": config.loraplus_lr_ratio}]

@@ -23,7 +23,7 @@ def command(
     """
     from welltuned.cli._results import best_trial
     from welltuned.cli._text import print_json
-    from welltuned.export import agreement_text, export
+    from welltuned.export import export
     from welltuned.study import Study
 
     trial_id = best_trial(Study(study).results()).trial_id if trial == "best" else trial
@@ -33,4 +33,4 @@ def command(
         return
     print(f"wrote trial {done.trial_id} to {done.folder}")
     if done.agreement is not None:
-        print(agreement_text(done.agreement))
+        print(done.agreement.text())

@@ -84,7 +84,9 @@ def _print_one(console: "Console", name: str, method: "Method", measured: dict[s
 
 def _explained(name: str, method: "Method", measured: dict[str, Any] | None) -> list[tuple[str, str]]:
     seeds = "is the same for every seed: seeds vary the order of rows" if method.deterministic else "is drawn by a seed"
-    cost = DASH if measured is None else f"{measured['time']:.2f} times lora's training time, {measured['memory']:.2f} "
+    time = (measured or {}).get("time")
+    told = "its time is not measured, " if time is None else f"{time:.2f} times lora's training time, "
+    cost = DASH if measured is None else f"{told}{measured['memory']:.2f} "
     return [
         ("method", f"{name} (version {method.version})"),
         ("what it is", method.summary),

@@ -28,22 +28,31 @@ class Work:
 
 
 def num_steps(config: Config) -> int:
-    """Return the optimizer steps of a trial; the last, partial batch of an epoch is a step of its own."""
+    """Return the optimizer steps that a trial takes; the last, partial batch of an epoch is a step of its own."""
+    return last_step(config) - config.start_step
+
+
+def last_step(config: Config) -> int:
+    """Return the optimizer steps of the whole course, of which a trial that goes on from an export is the rest."""
     per_epoch = -(-config.num_train // config.batch_size)
     return config.max_steps if config.max_steps is not None else per_epoch * config.num_train_epochs
 
 
 def num_samples(config: Config) -> int:
     """Return the training rows that a trial sees, repetitions counted."""
-    if config.max_steps is None:
-        return config.num_train * config.num_train_epochs
+    return _samples_until(config, last_step(config)) - _samples_until(config, config.start_step)
+
+
+def _samples_until(config: Config, step: int) -> int:
     per_epoch = -(-config.num_train // config.batch_size)
-    epochs, rest = divmod(config.max_steps, per_epoch)
+    epochs, rest = divmod(step, per_epoch)
     return epochs * config.num_train + min(rest * config.batch_size, config.num_train)
 
 
 def num_trainable(config: Config, survey: Survey) -> int:
-    """Count the numbers that a trial trains, over all sites."""
+    """Count the numbers that a trial trains, over all sites, or of the whole model."""
+    if trains_whole(config):
+        return survey.num_parameters
     return _num_trainable(config.method, ranks(config, survey), survey.sites)
 
 
@@ -60,6 +69,21 @@ def _num_trainable(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...])
     return sum(count(site.num_out, site.num_in, rank) for site, rank in zip(sites, ranks, strict=True))
 
 
+def trains_whole(config: Config) -> bool:
+    """Say whether a trial trains every weight of the model, which takes a pack of one."""
+    return _is_whole(config.method)
+
+
+@functools.cache
+def _is_whole(method: str) -> bool:
+    return plugins.load("methods", method).parametrisation().whole
+
+
+def num_added(config: Config, survey: Survey) -> int:
+    """Count the weights that a forward pass multiplies with beside the base's: none where these change in place."""
+    return 0 if trains_whole(config) else num_trainable(config, survey)
+
+
 @functools.cache
 def _uses_rank(method: str) -> bool:
     return plugins.load("methods", method).uses_rank
@@ -70,11 +94,15 @@ def work(config: Config, survey: Survey) -> Work:
     samples = num_samples(config)
     tokens = samples * survey.mean_tokens
     targets = samples * survey.mean_target_tokens
-    trained = num_trainable(config, survey)
-    # Full fine-tuning counts 6 per weight, by convention; that our dW has a forward pass of its own is left out.
-    adapters = (TRAINED if _uses_rank(config.method) else TRAINED - FROZEN) * trained
-    train_flops = tokens * (FROZEN * survey.num_base_weights + adapters) + targets * FROZEN * survey.num_head_weights
+    added = num_added(config, survey)
+    if trains_whole(config):  # embeddings are looked up, which is no operation
+        train_flops = TRAINED * (tokens * survey.num_base_weights + targets * survey.num_head_weights)
+    else:
+        # Full fine-tuning counts 6 per weight, by convention; that our dW has a forward pass of its own is left out.
+        adapters = (TRAINED if _uses_rank(config.method) else TRAINED - FROZEN) * added
+        train_flops = tokens * (FROZEN * survey.num_base_weights + adapters)
+        train_flops += targets * FROZEN * survey.num_head_weights
     rows = config.num_validation * (config.num_evaluations + 1)  # and once before the first step
-    forward = rows * survey.mean_tokens * FORWARD * (survey.num_base_weights + trained)
+    forward = rows * survey.mean_tokens * FORWARD * (survey.num_base_weights + added)
     forward += rows * survey.mean_target_tokens * FORWARD * survey.num_head_weights
     return Work(num_steps(config), samples, tokens, train_flops, forward)

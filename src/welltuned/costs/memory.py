@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
-from welltuned.costs.flops import num_trainable, ranks
+from welltuned.costs.flops import num_trainable, ranks, trains_whole
 from welltuned.records import Config, Site, Survey
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -28,6 +28,9 @@ PLAIN_ATTENTION_BYTES = 6  # for each score: softmax in float32 and its bfloat16
 CHUNK_NUMBERS = 1 << 22  # of objectives/causal_lm.py
 LOGITS_BYTES = 12  # for each logit of a chunk: itself, its float32 copy, and the gradient in both. Counted
 PASS_TOKENS = 16_384  # of evaluate/nll.py
+# Numbers that initialisations may hold of what they saw in training rows: sites are looked at in as many parts as that
+# takes (packing/samples.py). Assumed: 1 GiB in float32; the largest layers of a 7B model have 0.045 x 2^30 weights.
+SEEN_NUMBERS = 1 << 28
 UPDATE_COPIES = 1  # of the adapters: their gradients once more, before they are added up; an update itself is sliced
 
 
@@ -45,7 +48,7 @@ class Memory:
     activation_bytes: int
     attention_bytes: int
     logits_bytes: int
-    copy_bytes: int  # of the adapters, where activations are narrower
+    copy_bytes: int  # of the adapters, where activations are narrower; of all weights where all of them are trained
     update_bytes: int
     is_freed: bool  # what a micro-step took, for the update after it
     # other moments
@@ -90,6 +93,7 @@ def estimate(
     wide = max(width, 4)  # adapters are never narrower than float32
     adapters = wide * sum(num_trainable(config, survey) for config in configs)
     values = sum(adapter_values(config, survey) for config in configs)
+    values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
     tokens = rows * survey.longest_tokens
     per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
@@ -100,6 +104,11 @@ def estimate(
     reading = 4 * survey.num_parameters if device == "cpu" else 0  # in float32; before there are adapters
     one_row_each = len(configs) * survey.longest_tokens
     pass_tokens = min(max(PASS_TOKENS, one_row_each), one_row_each * survey.num_validation)
+    copies = width * values if width < wide else 0
+    # factors that sites share are scaled for each site and trial
+    copies += width * sum(_num_parts(config.method, ranks(config, survey), survey.sites) for config in configs)
+    if trains_whole(configs[0]):  # W + dW in the base's dtype, and the gradient of a head, added up over chunks
+        copies = width * survey.num_parameters + wide * survey.num_head_weights
     terms = {
         "adapter_bytes": adapters,
         "anchor_bytes": wide * values - adapters,
@@ -108,14 +117,40 @@ def estimate(
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
         "attention_bytes": tokens * num_layers * scores,
         "logits_bytes": logits,
-        "copy_bytes": width * values if width < wide else 0,
+        "copy_bytes": copies,
         "update_bytes": adapters * UPDATE_COPIES,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
-        "start_bytes": max(wide * values, reading - 4 * adapters),
+        "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
     }
     terms = {name: round(OVERHEAD * value) for name, value in terms.items()}
     base = width * survey.num_parameters
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=base, is_freed=device != "cpu", **terms)
+
+
+def _seen_bytes(configs: Sequence[Config], survey: Survey) -> int:
+    """Return what initialisations hold of training rows: gradients in the base's dtype, and covariances in float64."""
+    looks = {_look(config) for config in configs} - {None}
+    numbers = dict.fromkeys(("gradient", "inputs"), 0)
+    largest = 0
+    for at in (look[0] for look in looks if look is not None):
+        counts = [site.num_out * site.num_in if at == "gradient" else site.num_in**2 for site in survey.sites]
+        numbers[at] += sum(counts)
+        largest += max(counts)
+    widths = {"gradient": BYTES[configs[0].dtype], "inputs": 8}
+    share = min(1.0, max(SEEN_NUMBERS, largest) / max(1, sum(numbers.values())))
+    return round(share * sum(widths[at] * count for at, count in numbers.items()))
+
+
+def _look(config: Config) -> tuple[str, int, tuple[object, ...]] | None:
+    """Return what a trial's initialisation looks at, and at which rows; equal ones are looked at once."""
+    at, num_samples = _looks(config.method)
+    return (at, num_samples, (config.subset, config.subset_seed, config.num_train)) if num_samples else None
+
+
+@functools.cache
+def _looks(method: str) -> tuple[str, int]:
+    plugin = plugins.load("methods", method)
+    return plugin.looks_at, plugin.samples
 
 
 def _layer_bytes(config: Config, survey: Survey) -> float:
@@ -144,7 +179,7 @@ def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
 
 
 def adapter_values(config: Config, survey: Survey) -> int:
-    """Count the numbers that a trial keeps: the trained ones and its method's anchors."""
+    """Count the numbers that a trial keeps for itself: the trained ones and its method's anchors."""
     return num_trainable(config, survey) + _num_anchored(config.method, ranks(config, survey), survey.sites)
 
 
@@ -154,6 +189,46 @@ def _num_anchored(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) 
     return sum(
         math.prod(form.shape(name, site.num_out, site.num_in, rank))
         for name in form.anchors
+        if name not in form.shared
+        for site, rank in zip(sites, ranks, strict=True)
+    )
+
+
+def num_shared(configs: Sequence[Config], survey: Survey) -> int:
+    """Count the anchors that sites share: once for trials of one seed and rank, else for each (packing/state.py)."""
+    seeds: dict[tuple[str, int], set[tuple[object, ...]]] = {}
+    for config in configs:
+        key = config.method, config.rank.bit_length()
+        seeds.setdefault(key, set()).add((config.init_seed, config.rank, config.start_from))
+    total = 0
+    for (method, bits), found in seeds.items():
+        members = [one for one in configs if (one.method, one.rank.bit_length()) == (method, bits)]
+        counted = members[:1] if len(found) == 1 else members
+        total += sum(_num_shared(one.method, ranks(one, survey), survey.sites) for one in counted)
+    return total
+
+
+@functools.cache
+def _num_shared(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
+    form = plugins.load("methods", method).parametrisation()
+    return sum(
+        max(
+            math.prod(form.shape(name, site.num_out, site.num_in, rank))
+            for site, own in zip(sites, ranks, strict=True)
+            if own == rank
+        )
+        for name in form.shared
+        for rank in set(ranks)
+    )
+
+
+@functools.cache
+def _num_parts(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
+    """Count what all sites together have of the shared anchors."""
+    form = plugins.load("methods", method).parametrisation()
+    return sum(
+        math.prod(form.shape(name, site.num_out, site.num_in, rank))
+        for name in form.shared
         for site, rank in zip(sites, ranks, strict=True)
     )
 

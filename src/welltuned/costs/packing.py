@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from welltuned.costs import memory
-from welltuned.costs.flops import num_samples, work
+from welltuned.costs.flops import num_samples, trains_whole, work
 from welltuned.errors import MachineError, problem
 from welltuned.records import Config, Survey, TrainJob, Trial
 
@@ -97,7 +97,8 @@ def make_job(trials: Iterable[Trial], micro_rows: int) -> TrainJob:
 
 def _bucket(config: Config) -> tuple[object, ...]:
     """Return what the members of a pack have in common: data, length, and the rows they can use (up to the usual)."""
-    return json.dumps(config.data_key()), -num_samples(config), min(config.batch_size, USUAL_ROWS)
+    # a trial that trains the whole model has a pack to itself
+    return trains_whole(config), json.dumps(config.data_key()), -num_samples(config), min(config.batch_size, USUAL_ROWS)
 
 
 def _cohort(config: Config) -> tuple[int, ...]:
@@ -112,7 +113,8 @@ def _place(config: Config) -> tuple[object, ...]:
 def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
     usual = max(1, USUAL_ROWS * room.target_tokens // MOST_TOKENS)
     rows = min(usual, *(trial.config.batch_size for trial in members))
-    most = max(1, int(room.target_tokens / (rows * room.survey.mean_tokens)))
+    is_alone = trains_whole(members[0].config)
+    most = 1 if is_alone else max(1, int(room.target_tokens / (rows * room.survey.mean_tokens)))
     num_members, recompute = _fit([trial.config for trial in members], room, most)
     compiled = _is_worth_compiling([trial.config for trial in members], room.survey)
     for part in _even_parts(members, num_members):
@@ -126,10 +128,13 @@ def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
 
 
 def _is_worth_compiling(configs: Sequence[Config], survey: Survey) -> bool:
-    """Say whether packs that are compiled once train long enough; dropout differs from site to site, block to block."""
+    """Say whether packs that are compiled once train long enough; dropout differs from site to site, block to block.
+
+    Weights that are put in the place of the base's at every pass have not been tried in compiled blocks.
+    """
     items = [work(config, survey) for config in configs]
     seconds = sum(item.num_tokens * TOKEN_SECONDS + item.train_flops / FLOPS_PER_SECOND for item in items)
-    return seconds > COMPILED_FROM_SECONDS and not any(config.dropout for config in configs)
+    return seconds > COMPILED_FROM_SECONDS and not any(config.dropout or trains_whole(config) for config in configs)
 
 
 def _fit(configs: Sequence[Config], room: Room, most: int) -> tuple[int, bool]:

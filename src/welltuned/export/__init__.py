@@ -1,7 +1,8 @@
 """Hand an adapter over: as a PEFT folder that any PEFT-aware server loads, or merged into the base; with a model card.
 
-A PEFT folder also has `welltuned.safetensors`, which PEFT ignores: the trial's own tensors, anchors included, from
-which a study can go on exactly (`start_from`). Shape letters: I in, O out.
+A PEFT folder also has `welltuned.safetensors`, which PEFT ignores: the trial's own tensors, anchors included, and the
+optimizer's moments where the study kept them, from which a study can go on exactly (`start_from`, `start_step`).
+Shape letters: I in, O out.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from welltuned.export._agreement import Agreement, Witness
 from welltuned.methods._method import Parametrisation, State
 from welltuned.models import base as bases
 from welltuned.models.base import Base
+from welltuned.packing import adapter_file
 from welltuned.packing.state import site_scaling
 from welltuned.records import Config, Result, Trial
 from welltuned.store import blobs
 from welltuned.study import Study
-from welltuned.train.checkpoint import load_adapter as read_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Agreement", "Exported", "agreement_text", "export", "load", "merge"]
+__all__ = ["Agreement", "Exported", "export", "load", "merge"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _Found:
     trial: Trial
     states: dict[str, State]
     blob: Path
+    num_steps: int | None  # where the blob has the optimizer's moments
 
 
 def export(
@@ -106,13 +108,21 @@ def load(study: Path | str, trial_id: str, destination: Path | str | None = None
 
 def merge(base: Base, trial: Trial, states: dict[str, State]) -> PreTrainedModel:
     """Add the adapter's change of each weight to the base, in place, and return the model."""
-    parametrisation = _parametrisation(trial.config)
     with torch.no_grad():
-        for site, state in states.items():
-            weight_OI = base.weight(site)
-            delta_OI = parametrisation.delta(state, site_scaling(trial, site), weight_OI)
-            weight_OI.copy_((weight_OI.to(delta_OI.dtype) + delta_OI).to(weight_OI.dtype))
+        for name, state in states.items():
+            weight, delta = _change(base, trial, name, state)
+            weight.copy_((weight.to(delta.dtype) + delta).to(weight.dtype))
     return base.model
+
+
+def _change(base: Base, trial: Trial, name: str, state: State) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a weight of the base and its change: of a site, or of any parameter where all are trained."""
+    parametrisation = _parametrisation(trial.config)
+    if parametrisation.whole:
+        (delta,) = state.values()
+        return base.parameters[name].parameter, delta
+    weight_OI = base.weight(name)
+    return weight_OI, parametrisation.delta(state, site_scaling(trial, name), weight_OI)
 
 
 def _merged(base: Base, found: _Found) -> Agreement:
@@ -125,21 +135,12 @@ def _merged(base: Base, found: _Found) -> Agreement:
 def _notes(found: _Found, agreement: Agreement | None) -> list[str]:
     if agreement is None:
         own = f"`{OWN}` has the trial's own tensors; PEFT ignores it, and a study goes on from it with `start_from`."
+        if found.num_steps is not None:
+            own += f" It has the optimizer's moments, too: `start_step = {found.num_steps}` is the rest of this trial."
         anchored = "Its rank is twice the trial's: the second half is the method's start, subtracted."
         is_anchored = "anchored" in _parametrisation(found.trial.config).name
         return [own, anchored] if is_anchored else [own]
-    return [agreement_text(agreement)]
-
-
-def agreement_text(agreement: Agreement) -> str:
-    """Say in one line how a merged model agrees with base and adapter."""
-    if agreement.share is None:
-        return f"Not compared with base and adapter: {agreement.reason}."
-    return (
-        f"Compared with base and adapter on {agreement.num_rows} validation rows, the merged model finds the same "
-        f"token most likely at {100 * agreement.share:.2f} % of {agreement.num_tokens:,} positions; logits differ by "
-        f"at most {agreement.largest:.1e}."
-    )
+    return [agreement.text()]
 
 
 def _parametrisation(config: Config) -> Parametrisation:
@@ -170,9 +171,9 @@ def _adapter(folder: Path, trial_id: str) -> _Found:
             "which has an adapter; choose another (`welltuned show` lists them)"
         )
     blob = blobs.path(folder / "blobs", result.adapter)
-    trial, states = read_adapter(blob)
+    trial, states = adapter_file.load(blob)
     _check_base(trial.config)
-    return _Found(result, results, trial, states, blob)
+    return _Found(result, results, trial, states, blob, adapter_file.num_steps(blob))
 
 
 def _check_base(config: Config) -> None:

@@ -27,7 +27,7 @@ class Frozen(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What an initialisation may know of a site beside its weight; the last two where the method asks for samples."""
+    """What an initialisation may know of a site beside its weight; of the last two the one that the method asks for."""
 
     largest_out: int  # over all adapted sites
     largest_in: int
@@ -42,8 +42,10 @@ class Parametrisation:
     `trained` names the tensors that get gradients; `anchors` those that are kept as they were at step 0. `shape(name,
     O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N, frozen)` returns the adapted output, given
     the base's y = W x + bias. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the
-    sum with an anchor's tensor (its name), or the sum with the base weight ("base"). `delta(state, scaling, W_OI)` is
-    one trial's change of the weight, [O, I], for merging. `fast` are the tensors that LoRA+ gives the larger rate.
+    sum with an anchor's tensor (its name), the sum with the base weight ("base"), or nothing ("none").
+    `delta(state, scaling, W_OI)` is one trial's change of the weight, [O, I], for merging. `fast` are the tensors that
+    LoRA+ gives the larger rate. `whole` says that it acts on every parameter of the model, sites or not, in a pack of
+    one trial (packing/whole.py). `shared` are anchors that are the first rows and columns of one tensor at all sites.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Parametrisation:
     decayed: Mapping[str, str]
     delta: Callable[[Mapping[str, Tensor], float, Tensor], Tensor]
     fast: tuple[str, ...] = ()
+    whole: bool = False
+    shared: tuple[str, ...] = ()
 
 
 def _fits(num_out: int, num_in: int, rank: int) -> str:
@@ -70,8 +74,9 @@ class Method:
     analysis, rank, scaling, generator)` returns one trial's tensors, trained and anchors, in at least float32; the
     function they define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator;
     `shared_stream` that the generator starts alike at every site. `samples` is the number of training rows that the
-    context is computed from. `misfit(O, I, R)` says why a site cannot be adapted, or "". `with_init(source)` is this
-    method started by another's initialisation, "dora+pissa" in a study. `version` changes whenever a result could.
+    context is computed from, and `looks_at` what of them: "gradient" or "inputs". `misfit(O, I, R)` says why a site
+    cannot be adapted, or "". `with_init(source)` is this method started by another's initialisation, "dora+pissa" in a
+    study. `version` changes whenever a result could.
     """
 
     summary: str
@@ -87,6 +92,7 @@ class Method:
     uses_alpha: bool = True
     shared_stream: bool = False
     samples: int = 0
+    looks_at: str = "gradient"
     misfit: Callable[[int, int, int], str] = _fits
     with_init: Callable[[Method], Method] | None = None
     trains: str = ""  # what is trained, in a few words

@@ -45,6 +45,7 @@ METHOD = Method(
     init=init,
     analyse=analyse,
     samples=NUM_SAMPLES,
+    looks_at="inputs",
     trains="A, B",
     peft='LoraConfig(init_lora_weights="eva", eva_config=EvaConfig(rho=1.0))',
     advice="start from LoRA's (assumed); A's rows have norm 1 against LoRA's 0.58",

@@ -60,6 +60,6 @@ METHOD = Method(
     samples=NUM_SAMPLES,
     misfit=_misfit,
     trains="A, B",
-    peft='LoraConfig(init_lora_weights="lora_ga"), with another scale',
+    peft='LoraConfig(init_lora_weights="lora_ga")',  # at another scale
     advice="below LoRA's: its loss is about 60 times as sharp at the start (arXiv 2602.04998, read off its figures)",
 )

@@ -63,7 +63,9 @@ def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
 
 def parametrisation() -> Parametrisation:
     """Return the parametrisation with trained d [R] and b [O] and frozen A, B."""
-    return Parametrisation("vera", ("d", "b"), ("A", "B"), _shape, _apply, {"d": "", "b": ""}, _delta)
+    return Parametrisation(
+        "vera", ("d", "b"), ("A", "B"), _shape, _apply, {"d": "", "b": ""}, _delta, shared=("A", "B")
+    )
 
 
 def _num_trainable(num_out: int, num_in: int, rank: int) -> int:

@@ -20,6 +20,7 @@ from welltuned import fingerprint
 from welltuned.errors import InputError
 from welltuned.models import sites as site_rules
 from welltuned.models.attention import best_attention
+from welltuned.models.parameters import Placed, placed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -37,6 +38,7 @@ class Base:
     dtype: torch.dtype
     device: torch.device
     parents: dict[str, tuple[nn.Module, str]] = field(default_factory=dict)
+    parameters: dict[str, Placed] = field(default_factory=dict)  # all of the model's, by name; tied ones once
 
     def weight(self, site: str) -> Tensor:
         """Return the site's frozen weight, [O, I]."""
@@ -119,6 +121,7 @@ def adapt(model: PreTrainedModel, tokenizer: Any, target_modules: tuple[str, ...
     decoder = model.get_decoder()
     parameter = next(model.parameters())
     base = Base(model, tokenizer, sites, decoder, head_module, True, parameter.dtype, parameter.device)
+    base.parameters |= placed(model)
     for site in sites:
         parent, _, name = site.rpartition(".")
         base.parents[site] = (model.get_submodule(parent), name)

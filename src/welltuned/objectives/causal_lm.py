@@ -1,14 +1,14 @@
 """Causal language modelling: cross entropy of the target tokens, the head applied at target positions only, in chunks.
 
 The logits of a large vocabulary are the largest tensor of a step; here at most `CHUNK_NUMBERS` of them exist at a
-time: each chunk's gradient is taken at once and only that of the hidden states is kept. The head is frozen, so nothing
-else is lost. Shape letters: K target positions of all rows, H hidden, V vocabulary.
+time: each chunk's gradient is taken at once and only that of the hidden states is kept, and that of the head's weights
+where these are trained. Shape letters: K target positions of all rows, H hidden, V vocabulary.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNK_NUMBERS = 1 << 22  # logits at a time, 16 MB in float32, so that they stay in the processor's cache; assumed
 
@@ -16,29 +16,35 @@ Head = Callable[[Tensor], Tensor]
 
 
 class _WeightedCrossEntropy(torch.autograd.Function):
-    """Sum over K of weight_K * cross_entropy_K as a function of hidden_KH; also returns each cross entropy."""
+    """Sum over K of weight_K * cross_entropy_K as a function of hidden_KH and the head; returns each of them, too."""
 
     @staticmethod
-    def forward(ctx, hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, rows: int):
+    def forward(ctx, hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, rows: int, *trained: Tensor):
         losses, gradients = [], []
+        sums = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in trained]
         parts = (hidden_KH.split(rows), targets_K.split(rows), weights_K.split(rows))
         for hidden, targets, weights in zip(*parts, strict=True):
             hidden = hidden.detach().requires_grad_()
             with torch.enable_grad():
                 logits_KV = head(hidden)
             loss, logits_gradient = _loss_and_gradient(logits_KV.detach(), targets, weights)
-            (gradient,) = torch.autograd.grad(logits_KV, hidden, logits_gradient)
+            gradient, *others = torch.autograd.grad(logits_KV, [hidden, *trained], logits_gradient)
+            for total, other in zip(sums, others, strict=True):
+                total += other
             losses.append(loss)
             gradients.append(gradient)
-        ctx.save_for_backward(torch.cat(gradients))
+        ctx.save_for_backward(
+            torch.cat(gradients), *(total.to(weight) for total, weight in zip(sums, trained, strict=True))
+        )
         loss_K = torch.cat(losses)
         ctx.mark_non_differentiable(loss_K)
         return (loss_K * weights_K).sum(), loss_K
 
     @staticmethod
     def backward(ctx, *output_gradients):
-        (gradient_KH,) = ctx.saved_tensors
-        return gradient_KH * output_gradients[0], None, None, None, None
+        gradient_KH, *others = ctx.saved_tensors
+        scale = output_gradients[0]
+        return gradient_KH * scale, None, None, None, None, *(gradient * scale for gradient in others)
 
 
 def _loss_and_gradient(logits_KV: Tensor, targets_K: Tensor, weights_K: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +67,9 @@ def weighted_loss(
     hidden_KH: Tensor, head: Head, targets_K: Tensor, weights_K: Tensor, vocab: int
 ) -> tuple[Tensor, Tensor]:
     """Return the scalar sum_K weight * loss, to call backward on, and the losses [K] in nats."""
-    return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, max(1, CHUNK_NUMBERS // vocab))
+    parameters = head.parameters() if isinstance(head, nn.Module) else ()
+    trained = [weight for weight in parameters if weight.requires_grad]
+    return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, max(1, CHUNK_NUMBERS // vocab), *trained)
 
 
 def losses(hidden_KH: Tensor, head: Head, targets_K: Tensor, vocab: int) -> Tensor:

@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from welltuned.methods._method import Frozen
 from welltuned.models.base import Base
+from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
 from welltuned.packing.state import PackState, Part
@@ -75,10 +76,11 @@ class PackedModel:
     ) -> Iterator[None]:
         """Bind the sites to a pack's state for the calls inside the block, and say how the decoder's blocks run."""
         for site, linear in self.linears.items():
-            linear.parts = () if state is None else tuple(group.part(site) for group in state.groups)
+            linear.parts = () if state is None else tuple(group.part(site) for group in state.at_sites)
             linear.dropout = dropout
         try:
-            with self.blocks.running(compiled, recompute):
+            changes = {} if state is None else state.whole
+            with whole.in_place(self.base, changes), self.blocks.running(compiled, recompute):
                 yield
         finally:
             for linear in self.linears.values():

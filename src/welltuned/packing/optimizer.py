@@ -168,9 +168,12 @@ def _decayed(base: Base, group: Group, index: slice | Tensor, flat_NP: Tensor) -
     total_NP = flat_NP.clone()
     for (site, name), (offset, shape) in group.layout.items():
         anchor = group.parametrisation.decayed[name]
-        if not anchor:
-            continue
-        values = base.weight(site).to(flat_NP.dtype)[None] if anchor == "base" else group.anchors[site][anchor][index]
-        size = int(torch.tensor(shape).prod())
-        total_NP[:, offset : offset + size] += values.reshape(values.shape[0], -1)
+        part_NP = total_NP[:, offset : offset + math.prod(shape)]
+        if anchor == "none":
+            part_NP.zero_()
+        elif anchor == "base":
+            weight = base.parameters[site].parameter if group.parametrisation.whole else base.weight(site)
+            part_NP += weight.to(flat_NP.dtype).reshape(1, -1)
+        elif anchor:
+            part_NP += group.anchors[site][anchor][index].flatten(1)
     return total_NP

@@ -2,13 +2,15 @@
 
 A trial's rows are the first of its own subset, so that what it starts from does not depend on its pack. Both are taken
 at the base, without adapters, in one pass over the rows: the gradient of their mean loss (LoRA-GA), in the base's
-dtype, and the covariance of the inputs at target tokens (EVA). They take the memory of the adapted weights once
-more, and I x I numbers for each site.
+dtype, and the covariance of the inputs at target tokens (EVA). A method is given the one that it asks for. As many
+sites are looked at in one pass as `SEEN_NUMBERS` hold, and what was seen is dropped before the next ones: a large
+base takes more passes and not more memory.
 Shape letters: K target positions of all rows, I in, O out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from welltuned import data
+from welltuned.costs.memory import SEEN_NUMBERS
 from welltuned.methods._method import Context, Method
 from welltuned.models.base import Base
 from welltuned.objectives import causal_lm
@@ -33,39 +36,83 @@ def rows_of(trial: Trial, method: Method, table: RowTable | None) -> tuple[int, 
     return tuple(data.subset(trial.config, len(table.lengths))[: method.samples].tolist())
 
 
-def contexts(base: Base, table: RowTable | None, rows: Sequence[int]) -> Mapping[str, Context]:
-    """Return what is known of every site, from these rows of the table where there are any."""
+class Look(NamedTuple):
+    """What trials' initialisations look at: rows, and "gradient" or "inputs"; no rows where at the weight alone."""
+
+    rows: tuple[int, ...]
+    at: str
+
+
+def look_of(trial: Trial, method: Method, table: RowTable | None) -> Look:
+    """Return what a trial's initialisation looks at."""
+    return Look(rows_of(trial, method, table), method.looks_at)
+
+
+def parts(base: Base, looks: Collection[Look]) -> Iterator[list[str]]:
+    """Yield the sites in parts, as many at a time as `SEEN_NUMBERS` hold for all looks together."""
+    part: list[str] = []
+    held = 0
+    for site in base.sites:
+        num_out, num_in = base.shape(site)
+        needed = sum({"gradient": num_out * num_in, "inputs": num_in**2}[look.at] for look in looks if look.rows)
+        if part and held + needed > SEEN_NUMBERS:
+            yield part
+            part, held = [], 0
+        part.append(site)
+        held += needed
+    yield part
+
+
+def contexts(base: Base, table: RowTable | None, look: Look, sites: Sequence[str]) -> Mapping[str, Context]:
+    """Return what is known of these sites, from the rows of the table that are looked at, if any."""
     shapes = [base.shape(site) for site in base.sites]
     largest_out, largest_in = (max(sizes) for sizes in zip(*shapes, strict=True))
-    if not rows:
-        return dict.fromkeys(base.sites, Context(largest_out, largest_in))
+    if not look.rows:
+        return dict.fromkeys(sites, Context(largest_out, largest_in))
     assert table is not None
-    gradients, covariances = _observe(base, table, np.array(rows))
-    return {site: Context(largest_out, largest_in, gradients[site], covariances[site]) for site in base.sites}
+    rows = np.array(look.rows)
+    if look.at == "gradient":
+        gradients = _gradients(base, table, rows, sites)
+        return {site: Context(largest_out, largest_in, gradient_OI=gradients[site]) for site in sites}
+    covariances = _covariances(base, table, rows, sites)
+    return {site: Context(largest_out, largest_in, covariance_II=covariances[site]) for site in sites}
 
 
-def _observe(base: Base, table: RowTable, rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the gradient [O, I] of the mean loss, and the inputs' covariance [I, I], of every site."""
-    parameters = {site: module.get_parameter("weight") for site, module in base.sites.items()}
+def _gradients(base: Base, table: RowTable, rows: np.ndarray, sites: Sequence[str]) -> dict[str, Tensor]:
+    """Return the gradient [O, I] of the mean loss by the weight of every site."""
+    parameters = {site: base.sites[site].get_parameter("weight") for site in sites}
     sums = {site: torch.zeros_like(parameter) for site, parameter in parameters.items()}
-    inputs = {site: _Inputs() for site in base.sites}
     num_targets = int(table.num_targets[rows].sum())
-    width = max(1, TOKENS_PER_PASS // int(table.lengths[rows].max()))
     with torch.enable_grad(), ExitStack() as stack:
-        for site, parameter in parameters.items():
+        for parameter in parameters.values():
             parameter.requires_grad_()
             stack.callback(parameter.requires_grad_, False)
-            stack.callback(base.sites[site].register_forward_pre_hook(inputs[site]).remove)
-        for first in range(0, len(rows), width):
-            block = table.block([rows[first : first + width]], len(rows[first : first + width]))
-            for observer in inputs.values():
-                observer.positions_K = block.positions_K + 1  # of the target tokens themselves
+        for block in _passes(table, rows):
             gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(parameters.values()))
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient
-    is_turned = {site: isinstance(module, Conv1D) for site, module in base.sites.items()}
-    turned = {site: total.T if is_turned[site] else total for site, total in sums.items()}
-    return turned, {site: observer.covariance() for site, observer in inputs.items()}
+    is_turned = {site: isinstance(base.sites[site], Conv1D) for site in sites}
+    return {site: total.T if is_turned[site] else total for site, total in sums.items()}
+
+
+def _covariances(base: Base, table: RowTable, rows: np.ndarray, sites: Sequence[str]) -> dict[str, Tensor]:
+    """Return the covariance [I, I] of the inputs of every site."""
+    inputs = {site: _Inputs() for site in sites}
+    with torch.no_grad(), ExitStack() as stack:
+        for site in sites:
+            stack.callback(base.sites[site].register_forward_pre_hook(inputs[site]).remove)
+        for block in _passes(table, rows):
+            for observer in inputs.values():
+                observer.positions_K = block.positions_K + 1  # of the target tokens themselves
+            base.features(block.ids_RT)
+    return {site: observer.covariance() for site, observer in inputs.items()}
+
+
+def _passes(table: RowTable, rows: np.ndarray) -> Iterator[Block]:
+    """Yield the rows as blocks of a few at a time."""
+    width = max(1, TOKENS_PER_PASS // int(table.lengths[rows].max()))
+    for first in range(0, len(rows), width):
+        yield table.block([rows[first : first + width]], len(rows[first : first + width]))
 
 
 def _mean_loss(base: Base, block: Block, num_targets: int) -> Tensor:

@@ -6,6 +6,7 @@ inert (its gradient, moments and decay are exactly zero, since a zero row of A m
 letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from torch import Tensor
 from welltuned import plugins, rng
 from welltuned.methods._method import Frozen, Method, Parametrisation, State
 from welltuned.models.base import Base
-from welltuned.packing import continued, samples
+from welltuned.packing import continued, samples, whole
+from welltuned.packing.adapter_file import Moments
 from welltuned.packing.batch import RowTable
 from welltuned.records import Trial
 from welltuned.spec import Spec
@@ -36,6 +38,18 @@ class Part(NamedTuple):
         return self.parametrisation.apply(y_NSO, x_NSI, self.tensors, self.scaling_N, frozen)
 
 
+class Cut(NamedTuple):
+    """The first rows and columns of an anchor that sites share."""
+
+    key: str
+    shape: tuple[int, ...]
+
+    def of(self, shared: dict[str, Tensor], num_trials: int) -> Tensor:
+        """Return a view of the part, [N, ...]."""
+        whole_tensor = shared[self.key]
+        return whole_tensor[(slice(None), *(slice(size) for size in self.shape))].expand(num_trials, *self.shape)
+
+
 @dataclass
 class Group:
     """Trials that share a parametrisation, at positions [start, start + N) of the pack."""
@@ -50,6 +64,8 @@ class Group:
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]]  # (site, tensor) -> (offset, one trial's padded shape)
     anchors: dict[str, State]  # site -> anchors, stacked over the trials
     ranks: tuple[dict[str, int], ...]  # for each trial: site -> its own rank
+    shared: dict[str, Tensor] = field(default_factory=dict)  # anchors that sites have a part of; [1, ...] or [N, ...]
+    parts: dict[str, dict[str, Cut]] = field(default_factory=dict)  # site -> anchor -> what of which of them
     leaves: dict[str, State] = field(default_factory=dict)  # site -> trained views of flat_NP
     grads: list[Tensor] = field(default_factory=list)  # views of grad_NP, in the order of `parameters()`
 
@@ -89,7 +105,9 @@ class Group:
 
     def tensors(self, site: str) -> State:
         """Return the site's tensors, trained and anchors, stacked over the group's trials."""
-        return {**self.leaves[site], **self.anchors[site]}
+        num_trials = self.flat_NP.shape[0]
+        cuts = {name: cut.of(self.shared, num_trials) for name, cut in self.parts.get(site, {}).items()}
+        return {**self.leaves[site], **self.anchors[site], **cuts}
 
     def part(self, site: str) -> Part:
         """Return what the group adds at a site."""
@@ -106,7 +124,10 @@ class Group:
             for site, state in self.anchors.items()
         }
         ranks = tuple(self.ranks[position] for position in positions)
-        return Group(self.parametrisation, start, flat, grad, moment1, moment2, scalings, self.layout, anchors, ranks)
+        shared = {key: one if one.shape[0] == 1 else one.index_select(0, index) for key, one in self.shared.items()}
+        buffers = (flat, grad, moment1, moment2)
+        rest = (scalings, self.layout, anchors, ranks, shared, self.parts)
+        return Group(self.parametrisation, start, *buffers, *rest)
 
     def trial_state(self, position: int) -> dict[str, State]:
         """Return one trial's tensors by site, the rank padding removed."""
@@ -117,6 +138,20 @@ class Group:
             }
             for site in self.leaves
         }
+
+    def unpacked(self, buffer_NP: Tensor, position: int) -> dict[str, State]:
+        """Return one trial's part of a buffer like `flat_NP` by site, the rank padding removed."""
+        found: dict[str, State] = {}
+        for (site, name), (offset, shape) in self.layout.items():
+            tensor = self._view(buffer_NP, offset, shape)[position]
+            own = _unpadded(tensor, name, self.ranks[position][site], self.parametrisation)
+            found.setdefault(site, {})[name] = own.clone()
+        return found
+
+    def pack(self, buffer_NP: Tensor, position: int, states: dict[str, State]) -> None:
+        """Write one trial's tensors into its part of a buffer like `flat_NP`."""
+        for (site, name), (offset, shape) in self.layout.items():
+            self._view(buffer_NP, offset, shape)[position] = _padded(states[site][name].to(buffer_NP), shape)
 
 
 @dataclass
@@ -134,7 +169,20 @@ class PackState:
         """Add the gradients of a loss to the groups' buffers."""
         leaves = [leaf for group in self.groups for leaf in group.parameters()]
         views = [view for group in self.groups for view in group.grads]
-        torch._foreach_add_(views, torch.autograd.grad(loss, leaves))  # pyright: ignore[reportPrivateImportUsage]
+        # a model may have parameters that it does not use
+        gradients = torch.autograd.grad(loss, leaves, materialize_grads=bool(self.whole))
+        torch._foreach_add_(views, gradients)  # pyright: ignore[reportPrivateImportUsage]
+
+    @property
+    def at_sites(self) -> list[Group]:
+        """Return the groups that act at the sites: all but one that trains the whole model."""
+        return [group for group in self.groups if not group.parametrisation.whole]
+
+    @property
+    def whole(self) -> dict[str, State]:
+        """Return the changes of all parameters, by name, where the pack's one trial trains the whole model."""
+        groups = [group for group in self.groups if group.parametrisation.whole]
+        return {name: group.tensors(name) for group in groups for name in group.leaves}
 
     def select(self, positions: Sequence[int]) -> "PackState":
         """Return a copy with only the trials at these pack positions, in the same order."""
@@ -149,8 +197,24 @@ class PackState:
 
     def trial_state(self, position: int) -> dict[str, State]:
         """Return the tensors of the trial at a pack position, by site."""
+        group, place = self._place(position)
+        return group.trial_state(place)
+
+    def trial_moments(self, position: int) -> tuple[dict[str, State], dict[str, State]]:
+        """Return the optimizer's first and second moments of the trial at a pack position, by site."""
+        group, place = self._place(position)
+        first, second = (group.unpacked(buffer, place) for buffer in (group.moment1_NP, group.moment2_NP))
+        return first, second
+
+    def put_moments(self, position: int, moments: Moments) -> None:
+        """Give the trial at a pack position the moments that an optimizer left."""
+        group, place = self._place(position)
+        for buffer, states in ((group.moment1_NP, moments.first), (group.moment2_NP, moments.second)):
+            group.pack(buffer, place, states)
+
+    def _place(self, position: int) -> tuple[Group, int]:
         group = next(group for group in self.groups if group.start <= position < group.stop)
-        return group.trial_state(position - group.start)
+        return group, position - group.start
 
 
 def group_key(trial: Trial) -> tuple[str, str, int]:
@@ -169,11 +233,17 @@ def grouped(trials: Sequence[Trial]) -> list[Trial]:
 def initial(base: Base, trials: Sequence[Trial], table: RowTable | None = None) -> PackState:
     """Return the step-0 state of trials in pack order (`grouped`); some methods start from rows of the table."""
     states = continued.starts(trials, _initial_states(base, trials, table))
-    return assemble(base, trials, states)
+    state = assemble(base, trials, states)
+    for position, trial in enumerate(trials):
+        if trial.config.start_step:
+            state.put_moments(position, continued.moments(trial.config))
+    return state
 
 
 def assemble(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State]]) -> PackState:
     """Return the pack state of given one-trial states, with zero gradients and moments."""
+    alone = len(trials) == 1 or not any(_is_whole(trial) for trial in trials)
+    assert alone, "a trial that trains the whole model has a pack to itself"
     groups: list[Group] = []
     start = 0
     while start < len(trials):
@@ -188,18 +258,21 @@ def assemble(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, Sta
 
 def _initial_states(base: Base, trials: Sequence[Trial], table: RowTable | None) -> list[dict[str, State]]:
     """Initialise site by site, so that work on a weight (an SVD) is done once for all trials and then dropped."""
+    if _is_whole(trials[0]):
+        return [whole.start(base) for _ in trials]
     states: list[dict[str, State]] = [{} for _ in trials]
     methods: list[Method] = [plugins.load("methods", trial.config.method) for trial in trials]
-    rows = [samples.rows_of(trial, method, table) for trial, method in zip(trials, methods, strict=True)]
-    contexts = {mine: samples.contexts(base, table, mine) for mine in dict.fromkeys(rows)}
-    for site in base.sites:
-        weight_OI = base.weight(site)
-        analyses: dict = {}
-        for trial, method, mine, state in zip(trials, methods, rows, states, strict=True):
-            key = (method.analyse, mine)
-            if method.analyse is not None and key not in analyses:
-                analyses[key] = method.analyse(weight_OI, contexts[mine][site])
-            state[site] = _initial_state(weight_OI, method, analyses.get(key), trial, site)
+    looks = [samples.look_of(trial, method, table) for trial, method in zip(trials, methods, strict=True)]
+    for sites in samples.parts(base, dict.fromkeys(looks)):
+        contexts = {look: samples.contexts(base, table, look, sites) for look in dict.fromkeys(looks)}
+        for site in sites:
+            weight_OI = base.weight(site)
+            analyses: dict = {}
+            for trial, method, look, state in zip(trials, methods, looks, states, strict=True):
+                key = (method.analyse, look)
+                if method.analyse is not None and key not in analyses:
+                    analyses[key] = method.analyse(weight_OI, contexts[look][site])
+                state[site] = _initial_state(weight_OI, method, analyses.get(key), trial, site)
     return states
 
 
@@ -229,9 +302,15 @@ def site_scaling(trial: Trial, site: str) -> float:
 
 def num_trainable(base: Base, trial: Trial) -> int:
     """Count the numbers that a trial trains over all sites."""
+    if _is_whole(trial):
+        return sum(placed.parameter.numel() for placed in base.parameters.values())
     method: Method = plugins.load("methods", trial.config.method)
     shapes = {site: base.shape(site) for site in base.sites}
     return sum(method.num_trainable(*shape, site_rank(trial, site, shape)) for site, shape in shapes.items())
+
+
+def _is_whole(trial: Trial) -> bool:
+    return plugins.load("methods", trial.config.method).parametrisation().whole
 
 
 def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
@@ -242,33 +321,76 @@ def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
 def _group(base: Base, trials: Sequence[Trial], states: Sequence[dict[str, State]], start: int) -> Group:
     method: Method = plugins.load("methods", trials[0].config.method)
     parametrisation = method.parametrisation()
-    shapes = {site: base.shape(site) for site in base.sites}
-    ranks = tuple({site: site_rank(trial, site, shapes[site]) for site in base.sites} for trial in trials)
-    padded = {site: max(rank[site] for rank in ranks) for site in base.sites}
+    ranks = tuple(_ranks(base, trial, parametrisation) for trial in trials)
+    shapes = whole.shapes(base) if parametrisation.whole else _shapes(base, parametrisation, ranks)
     layout: dict[tuple[str, str], tuple[int, tuple[int, ...]]] = {}
     offset = 0
-    for site in base.sites:
-        for name in parametrisation.trained:
-            shape = parametrisation.shape(name, *shapes[site], padded[site])
+    for (site, name), shape in shapes.items():
+        if name in parametrisation.trained:
             layout[site, name] = (offset, shape)
-            offset += int(torch.tensor(shape).prod())
+            offset += math.prod(shape)
     dtype, device = adapter_dtype(base.dtype), base.device
     flat_NP = torch.zeros(len(trials), offset, dtype=dtype, device=device)
-    anchors: dict[str, State] = {site: {} for site in base.sites}
-    for site in base.sites:
-        for name in parametrisation.trained + parametrisation.anchors:
-            shape = parametrisation.shape(name, *shapes[site], padded[site])
-            stacked = torch.stack([_padded(state[site][name], shape) for state in states]).to(device, dtype)
-            if name in parametrisation.trained:
-                first = layout[site, name][0]
-                flat_NP[:, first : first + stacked[0].numel()] = stacked.flatten(1)
-            else:
-                anchors[site][name] = stacked
+    anchors: dict[str, State] = {site: {} for site, _ in shapes}
+    shared, parts = _shared(parametrisation, states, shapes, ranks)
+    for (site, name), shape in shapes.items():
+        if name in parametrisation.shared:
+            continue
+        stacked = torch.stack([_padded(state[site][name], shape) for state in states]).to(device, dtype)
+        if name in parametrisation.trained:
+            first = layout[site, name][0]
+            flat_NP[:, first : first + stacked[0].numel()] = stacked.flatten(1)
+        else:
+            anchors[site][name] = stacked
     scalings = {
         site: torch.tensor([site_scaling(trial, site) for trial in trials], dtype=dtype, device=device)
         for site in base.sites
     }
-    return Group.fresh(parametrisation, start, flat_NP, scalings, layout, anchors, ranks)
+    group = Group.fresh(parametrisation, start, flat_NP, scalings, layout, anchors, ranks)
+    group.shared |= {key: tensor.to(device, dtype) for key, tensor in shared.items()}
+    group.parts |= parts
+    return group
+
+
+def _shared(
+    parametrisation: Parametrisation,
+    states: Sequence[dict[str, State]],
+    shapes: dict[tuple[str, str], tuple[int, ...]],
+    ranks: Sequence[dict[str, int]],
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Cut]]]:
+    """Return the anchors that sites share, once for all sites of a rank, and once for trials that have the same."""
+    largest: dict[str, tuple[str, str]] = {}  # key -> (site, name) of the tensor that the others are a part of
+    parts: dict[str, dict[str, Cut]] = {}
+    for (site, name), shape in shapes.items():
+        if name in parametrisation.shared:
+            key = f"{name} {[rank[site] for rank in ranks]}"
+            parts.setdefault(site, {})[name] = Cut(key, shape)
+            if key not in largest or math.prod(shape) > math.prod(shapes[largest[key]]):
+                largest[key] = (site, name)
+    shared: dict[str, Tensor] = {}
+    for key, (site, name) in largest.items():
+        found = [_padded(state[site][name], shapes[site, name]) for state in states]
+        alike = all(torch.equal(found[0], other) for other in found[1:])
+        shared[key] = torch.stack(found[:1] if alike else found)
+    return shared, parts
+
+
+def _ranks(base: Base, trial: Trial, parametrisation: Parametrisation) -> dict[str, int]:
+    """Return the trial's rank on every weight; a parametrisation of the whole model has none."""
+    if parametrisation.whole:
+        return dict.fromkeys(base.parameters, 0)
+    return {site: site_rank(trial, site, base.shape(site)) for site in base.sites}
+
+
+def _shapes(
+    base: Base, parametrisation: Parametrisation, ranks: Sequence[dict[str, int]]
+) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return the shape of every tensor of every site, padded to the trials' largest rank."""
+    return {
+        (site, name): parametrisation.shape(name, *base.shape(site), max(rank[site] for rank in ranks))
+        for site in base.sites
+        for name in parametrisation.trained + parametrisation.anchors
+    }
 
 
 def _padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -187,6 +187,11 @@ class Train(Section):
     start_from: MaybeText = Field(
         default=None, description="folder of a LoRA adapter to go on from; none: the method's own start"
     )
+    start_step: Whole = Field(
+        default=0,
+        description="optimizer steps that start_from's trial has behind it: its moments and its place among the rows "
+        "are gone on from; 0: a new trial from its numbers",
+    )
     optimizer: Optimizer = Field(default="adamw", description="update rule")
     learning_rate: Annotated[Positive | None, Expected("a finite number > 0", 1e-3)] = Field(
         default=None, description="peak learning rate"
@@ -239,6 +244,10 @@ class Search(Section):
         default=1, description="selection seeds: each configuration is trained on seeds 0, 1, ..."
     )
     fresh_seeds: Whole = Field(default=3, description="reruns of each cell's winner, on seeds 1000, 1001, ...")
+    keep_moments: Flag = Field(
+        default=False,
+        description="store the optimizer's moments with every adapter, so that an export can be continued exactly",
+    )
 
 
 SECTIONS: dict[str, type[Section]] = {"model": Model, "task": Task, "train": Train, "search": Search}

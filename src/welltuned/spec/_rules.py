@@ -21,6 +21,7 @@ def check(spec: "Spec", found: Findings) -> None:
     for settings in spec.combinations():
         _check_required(settings, found)
         _check_sizes(settings, found)
+        _check_start(settings, found)
     _check_methods(spec, found)
     _check_seeds(spec, found)
     _check_data(spec, found)
@@ -42,6 +43,14 @@ def _check_sizes(settings: Mapping[str, Any], found: Findings) -> None:
     if batch_size > num_train:
         expectation = f"at most num_train = {num_train}"
         found.add(problem("train.batch_size", batch_size, expectation, "lower it, or raise num_train in [task]"))
+
+
+def _check_start(settings: Mapping[str, Any], found: Findings) -> None:
+    if unusable(found, ("start_from", "start_step")) or not settings["start_step"]:
+        return
+    if settings["start_from"] is None:
+        expected_text = "0, since no start_from names the exported trial whose rest this is"
+        found.add(problem("train.start_step", settings["start_step"], expected_text, "name its folder, or remove it"))
 
 
 def _check_methods(spec: "Spec", found: Findings) -> None:

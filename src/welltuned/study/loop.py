@@ -10,6 +10,7 @@ from pathlib import Path
 
 from welltuned import plan as plans
 from welltuned import plugins
+from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
 from welltuned.executors.inline import Inline
 from welltuned.plan import Plan
@@ -56,7 +57,7 @@ def run(
 
 def _run(store: Store, spec: Spec, options: Options, observe: Observer) -> None:
     threads = _settled(store, "threads", options.threads, options.new_threads)
-    with Inline(options.runtime(str(store.blobs), threads), options.entry) as executor:
+    with Inline(options.runtime(str(store.blobs), threads, spec.search.keep_moments), options.entry) as executor:
         known = surveys.collect(spec, store.surveys(), executor, options.entry, observe)
         for key, survey in known.items():
             store.append(survey, key)
@@ -102,8 +103,8 @@ def _add(proposal: Proposal, plan: Plan, store: Store, memory_bytes: int, device
 def _exams(trials: Sequence[Trial], plan: Plan, store: Store) -> list[ExamJob]:
     adapters = {result.trial_id: result.adapter for result in store.results()}
     jobs: list[ExamJob] = []
-    ordered = sorted(trials, key=lambda trial: json.dumps(trial.config.data_key()))
-    for _, members in itertools.groupby(ordered, key=lambda trial: trial.config.data_key()):
+    ordered = sorted(trials, key=_exam_key)
+    for _, members in itertools.groupby(ordered, key=_exam_key):
         rest = list(members)
         width = _exam_width(rest[0], plan)
         for part in (rest[start : start + width] for start in range(0, len(rest), width)):
@@ -111,8 +112,15 @@ def _exams(trials: Sequence[Trial], plan: Plan, store: Store) -> list[ExamJob]:
     return jobs
 
 
+def _exam_key(trial: Trial) -> tuple[bool, str]:
+    """Return what trials that are graded together share."""
+    return flops.trains_whole(trial.config), json.dumps(trial.config.data_key())
+
+
 def _exam_width(trial: Trial, plan: Plan) -> int:
-    """Return the number of adapters that are graded together."""
+    """Return the number of adapters that are graded together; one that is a whole model has the base to itself."""
+    if flops.trains_whole(trial.config):
+        return 1
     return max(1, min(EXAM_TRIALS, int(EXAM_FLOPS / plans.exam_flops(trial.config, plan.survey_of(trial.config)))))
 
 

@@ -1,6 +1,6 @@
-"""A pack's whole state, and one trial's adapter, as safetensors blobs named by their content.
+"""A pack's whole state as a safetensors blob named by its content.
 
-A checkpoint holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack
+It holds every live trial's numbers, gradients and moments and all bookkeeping, so that a resumed pack
 continues to the bit; anchors are not stored, since `init` makes them again from the base.
 """
 
@@ -14,8 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from welltuned.errors import InputError
-from welltuned.methods._method import State
-from welltuned.records import Config, Role, Trial
 from welltuned.store import blobs
 
 if TYPE_CHECKING:
@@ -63,23 +61,6 @@ def restore(run: PackRun, blob: str) -> None:
     for place, group in enumerate(run.state.groups):
         for name in BUFFERS:
             vars(group)[name].copy_(tensors[f"{place}.{name}"])
-
-
-def save_adapter(folder: str, trial: Trial, states: dict[str, State]) -> str:
-    """Write one trial's adapter, trained tensors and anchors by site, and return the blob's name."""
-    tensors = {f"{site}:{name}": tensor.cpu() for site, state in states.items() for name, tensor in state.items()}
-    metadata = {"welltuned": json.dumps({"config": trial.config.text(), "role": trial.role}, allow_nan=False)}
-    return blobs.write(Path(folder), lambda path: save_file(tensors, path, metadata))
-
-
-def load_adapter(path: Path, device: str = "cpu") -> tuple[Trial, dict[str, State]]:
-    """Read one trial's adapter: its trial and its tensors by site."""
-    states: dict[str, State] = {}
-    for key, tensor in load_file(path, device=device).items():
-        site, _, name = key.rpartition(":")
-        states.setdefault(site, {})[name] = tensor
-    note = _note(path)
-    return Trial(Config.parse(note["config"]), Role(note["role"])), states
 
 
 def _note(path: Path) -> dict:

@@ -15,7 +15,8 @@ import torch
 
 from welltuned.evaluate.nll import sums, validation_nll
 from welltuned.objectives import causal_lm
-from welltuned.packing import optimizer
+from welltuned.packing import adapter_file, optimizer
+from welltuned.packing.adapter_file import Moments
 from welltuned.packing.batch import Block, RowTable
 from welltuned.packing.blocks import available
 from welltuned.packing.dropout import Dropout, key
@@ -135,8 +136,8 @@ class PackRun:
             if not due:
                 continue
             chosen = [members[place] for place in due]
-            rates = [learning_rate(runner.config, runner.num_steps, runner.total_steps) for runner in chosen]
-            counts = [runner.num_steps + 1 for runner in chosen]
+            rates = [learning_rate(runner.config, runner.steps_behind, runner.total_steps) for runner in chosen]
+            counts = [runner.steps_behind + 1 for runner in chosen]
             configs = [runner.config for runner in chosen]
             clipped = optimizer.step(self.model.base, group, due, configs, rates, counts)
             for runner, rate, was_clipped in zip(chosen, rates, clipped, strict=True):
@@ -173,7 +174,11 @@ class PackRun:
             if runner.is_over() and not runner.reported:
                 adapter = None
                 if runner.status is Status.FINISHED:
-                    adapter = checkpoint.save_adapter(self.runtime.blobs, runner.trial, self.state.trial_state(place))
+                    moments = None
+                    if self.runtime.keep_moments:
+                        moments = Moments(runner.steps_behind, *self.state.trial_moments(place))
+                    states = self.state.trial_state(place)
+                    adapter = adapter_file.save(self.runtime.blobs, runner.trial, states, moments)
                 pack_tokens = sum(other.num_tokens for other in self.runners)
                 yield runner.outcome(self.seconds, pack_tokens, adapter, num_trainable(self.model.base, runner.trial))
 

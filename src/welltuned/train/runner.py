@@ -1,5 +1,6 @@
 """One trial's progress through its pack: turns, losses, evaluation points, divergence, outcome. No tensors here."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -24,6 +25,13 @@ NOTHING = np.zeros(0, dtype=np.int64)
 IDLE = Turn(NOTHING, NOTHING, 0, 0, False, 0)
 
 
+def _from_step(step: int, all_turns: list[Turn]) -> list[Turn]:
+    """Return the turns from an optimizer step on, with the rows read counted from there."""
+    skipped = max((turn.num_samples for turn in all_turns if turn.step < step), default=0)
+    rest = [turn for turn in all_turns if turn.step >= step]
+    return [dataclasses.replace(turn, num_samples=turn.num_samples - skipped) for turn in rest]
+
+
 class Runner:
     """The bookkeeping of one trial in a pack."""
 
@@ -31,7 +39,7 @@ class Runner:
         self, trial: Trial, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int, base_nll: float
     ) -> None:
         self.trial, self.config, self.base_nll = trial, trial.config, base_nll
-        self.turns: list[Turn] = turns(trial.config, num_targets, lengths, micro_rows)
+        self.turns = _from_step(trial.config.start_step, turns(trial.config, num_targets, lengths, micro_rows))
         self.total_steps = self.turns[-1].step + 1
         self.total_samples = self.turns[-1].num_samples
         self.lengths = lengths
@@ -46,6 +54,11 @@ class Runner:
         self.rate = 0.0
         self.evaluation_turns = self._evaluation_turns()
         self.validation_nll: float | None = None
+
+    @property
+    def steps_behind(self) -> int:
+        """Return the steps taken on the whole course, those of the trial that this one goes on from included."""
+        return self.config.start_step + self.num_steps
 
     def start(self) -> Point:
         """Return the point of step 0: every method starts as the base."""
@@ -113,7 +126,7 @@ class Runner:
         """Take in a validation loss and return the curve's point; the last one decides FINISHED or DIVERGED."""
         if not math.isfinite(nll):
             self._diverge(f"validation loss {nll} at step {self.num_steps}")
-        elif self.num_steps == self.total_steps:
+        elif self.steps_behind == self.total_steps:
             self._finish(nll)
         recent = self.losses[self.losses_shown :]
         self.losses_shown = len(self.losses)
