@@ -54,9 +54,9 @@ def end(store: Store, job: TrainJob, *nlls: float, seconds: float = 10.0) -> Non
 
 
 def drawn(picture) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(picture)
-    return console.file.getvalue()
+    page = io.StringIO()
+    Console(file=page, width=200).print(picture)
+    return page.getvalue()
 
 
 def standing_in(store: Store) -> _standing.Standing:
