@@ -124,7 +124,7 @@ def test_version(capsys):
 def test_flags_say_where_and_how_much_and_never_what():
     """A ratchet: a new flag must be added here, and a hyperparameter must not."""
     where = {"--folder", "--device", "--threads", "--memory", "--to", "--json", "--trials", "--yes"}
-    where |= {"--merged", "--force", "--oracle"}  # the last: how far, and only after the verdict
+    where |= {"--merged", "--force", "--once", "--watch", "--oracle"}  # the last: how far, and only after the verdict
     written_to_a_file = {"--model", "--task", "--data"}  # of `init`
     looked_at = {"--model", "--method"}  # of `doctor`
     where |= {"--column", "--value", "--baseline", "--higher-is-better", "--lower-is-better"}  # how `audit` reads

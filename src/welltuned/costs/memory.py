@@ -130,7 +130,7 @@ def estimate(
 def _seen_bytes(configs: Sequence[Config], survey: Survey) -> int:
     """Return what initialisations hold of training rows: gradients in the base's dtype, and covariances in float64."""
     looks = {_look(config) for config in configs} - {None}
-    numbers = dict.fromkeys(("gradient", "inputs"), 0)
+    numbers: dict[str, int] = {"gradient": 0, "inputs": 0}
     largest = 0
     for at in (look[0] for look in looks if look is not None):
         counts = [site.num_out * site.num_in if at == "gradient" else site.num_in**2 for site in survey.sites]

@@ -41,6 +41,32 @@ def take(folder: Path) -> TextIO:
     return file
 
 
+def release(lock: TextIO) -> None:
+    """Let the next writer in, and leave no process id behind."""
+    lock.truncate(0)
+    lock.close()
+
+
+def holder(folder: Path) -> int | None:
+    """Return the id of the process of this machine that writes the folder, None where there is none.
+
+    It reads the id that the writer left and takes no lock, so that it can never be in the way of a starting one.
+    """
+    try:
+        text = (folder / "study.lock").read_text().strip()
+    except FileNotFoundError:
+        return None
+    if not text.isdecimal():
+        return None
+    try:
+        os.kill(int(text), 0)
+    except ProcessLookupError:  # it was killed
+        return None
+    except PermissionError:  # it is another user's
+        pass
+    return int(text)
+
+
 def refuse_network(folder: Path, mounts: Path = MOUNTS) -> None:
     """Raise StoreError where `folder` lies on a network filesystem (known on Linux only)."""
     filesystem = filesystem_of(folder, mounts)

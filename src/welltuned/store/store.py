@@ -100,6 +100,8 @@ class Store:
                 raise StoreError(
                     f"study folder {folder}: got an empty {DATABASE}, expected a study; run the study again to make it"
                 )
+            if not write:
+                connection.execute("BEGIN")  # a reader sees one moment of a study that goes on, until it closes
             return Store(folder, connection, lock)
         except BaseException:
             if lock is not None:
@@ -115,7 +117,7 @@ class Store:
                 self._connection.rollback()  # a reader or a full disk is in the way: the next opening reads the log too
         self._connection.close()
         if self._lock is not None:
-            self._lock.close()
+            locks.release(self._lock)
 
     def __enter__(self) -> "Store":
         return self
@@ -228,6 +230,15 @@ class Store:
         return verdict.decode(self.settle("verdict", verdict.encode(found)))
 
     # Reading ----------------------------------------------------------------------------------------------------------
+
+    def num_rows(self) -> int:
+        """Count the rows of all tables. None is ever removed, so the count grows with every change."""
+        tables = [name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return sum(int(self._connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in tables)
+
+    def holder(self) -> int | None:
+        """Return the id of the process that runs the study now, None where none of this machine does."""
+        return locks.holder(self.folder)
 
     def fact(self, key: str) -> str | None:
         """Return a fact that was settled, None where it was not."""

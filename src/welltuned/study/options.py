@@ -19,7 +19,7 @@ class Options:
     checkpoint_seconds: float = 30.0  # at most this much work is repeated after a kill
     entry: str = inline.ENTRY  # "module:function" that runs a job
 
-    def runtime(self, blobs: str, threads: int, keep_moments: bool) -> Runtime:
+    def runtime(self, blobs: str, threads: int, keep_moments: bool = False) -> Runtime:
         """Return what a worker is told."""
         return Runtime(self.device, threads, self.checkpoint_seconds, blobs, keep_moments)
 
