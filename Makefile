@@ -19,7 +19,7 @@ test: $(STAMP)  ## the tests
 bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: two cases; one of them took 9 minutes on 2 cores
 	@$(BIN)/python -W ignore -m benchmarks.packed_vs_peft --samples 384
 
-calibrate: $(STAMP)  ## simulate whether verdicts are calibrated, and write docs/calibration.md: about 3 minutes on one core
+calibrate: $(STAMP)  ## simulate whether verdicts are calibrated, and write docs/calibration.md: about 4 minutes on one core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.calibrate
 
 same: $(STAMP)  ## the losses of this tree and of git revision REF, compared to the bit: make same REF=HEAD~1

@@ -13,8 +13,8 @@ written as variances of the mean, A = MS_seed / SI, B = MS_item / SI, E = MS_res
 
 Half width: t sqrt(V), where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom
 in the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is,
-agrees with his t to the first order, and is exact at both ends. His t itself covers 92.1 % at 3 seeds and a seed share
-of .75; this covers 94.0 % or more.
+agrees with his t to the first order, and is exact at both ends. His t itself covers 92 % at 3 seeds and a seed share of
+.75; this covers 94.0 % or more.
 
 A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
 component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one
