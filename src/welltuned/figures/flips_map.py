@@ -182,7 +182,7 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: FlipsMap, look_of: dict[str, 
 
     from welltuned.figures import _ink
 
-    tuned = f"tuned: {panel.tuned_ahead}" if panel.tuned_ahead else "tuned: equal or unknown"
+    tuned = f"tuned: {panel.tuned_ahead} ahead" if panel.tuned_ahead else "tuned: equal or unknown"
     rest = f", {panel.rest}" if panel.rest else ""
     axes.set_title(f"{panel.one} or {panel.other}{rest}\n{tuned}", fontsize=7)
     axes.set_facecolor(_ink.BLANK)
@@ -250,7 +250,8 @@ def caption(numbers: FlipsMap) -> str:
         "of the tuned methods. "
     )
     text += (
-        f"In {sure} the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the repeated ones)."
+        f"In {sure} of all the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the repeated "
+        "ones)."
         if known
         else "No configuration was repeated, so that there is no interval and only the order is counted."
     )
@@ -263,6 +264,11 @@ def caption(numbers: FlipsMap) -> str:
     diverged = sum(bool(tile.diverged) for tile in tiles)
     if diverged:
         text += f" {plural(diverged, 'configuration')} with a diverged trial counted in."
+    equal = sum(not tile.ahead for tile in tiles)
+    if equal:
+        text += f" White: equal ({equal})."
+    if len(tiles) < len(numbers.panels) * len(numbers.rates) * len(numbers.batches):
+        text += " Grey: not run with both methods."
     drawn = len({(panel.one, panel.other) for panel in numbers.panels})
     if drawn < numbers.num_pairs:
         text += f" {drawn} of {numbers.num_pairs} pairs drawn."
