@@ -250,8 +250,8 @@ def caption(numbers: FlipsMap) -> str:
         "of the tuned methods. "
     )
     text += (
-        f"In {sure} of all the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the repeated "
-        "ones)."
+        f"In {sure} of all, the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the "
+        "repeated ones)."
         if known
         else "No configuration was repeated, so that there is no interval and only the order is counted."
     )
