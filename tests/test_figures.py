@@ -1,6 +1,7 @@
 """Every figure's numbers against the planted study, its caption, and that it draws; its ink is looked at by people."""
 
 import dataclasses
+import itertools
 import json
 import math
 import subprocess
@@ -167,6 +168,74 @@ def test_an_optimum_on_the_edge_is_hollow_and_out_of_the_slope():
     lora = numbers.tracks[0]
     assert lora.optima[2].learning_rate is None and lora.optima[2].edge == "high"
     assert numbers.num_edges >= 1 and "whose best is on the grid's edge" in picture.caption(numbers)
+
+
+def test_the_flips_map_frames_what_contradicts_the_tuned_order():
+    """Lora is best at 1e-2 and pissa, 0.05 nats behind, at 1e-3: below 10^-2.55 pissa is ahead."""
+    valleys = (Valley("lora", -2.0, floor=0.40, slope=0.0), Valley("pissa", -3.0, floor=0.45, slope=0.0))
+    rates = tuple(10 ** (exponent / 4) for exponent in range(-13, -6))  # 5.6e-4 to 1.8e-2: no loss reaches the base's
+    numbers = numbers_of("flips_map", synthetic.study(Design(valleys=valleys, rates=rates))[0])
+    (panel,) = numbers.panels
+    assert (panel.one, panel.other, panel.tuned_ahead) == ("lora", "pissa", "lora")
+    assert panel.tuned_advantage == pytest.approx(0.05)
+    assert len(panel.tiles) == 7 * 3
+    for tile in panel.tiles:
+        away = math.log10(tile.learning_rate)
+        truth = 0.05 + 0.5 * ((away + 3) ** 2 - (away + 2) ** 2)
+        assert tile.advantage == pytest.approx(truth)
+        assert (tile.ahead, tile.flipped) == (("lora", False) if away > -2.55 else ("pissa", True))
+    assert panel.num_flipped == 3 * 3
+    caption = plugins.load("figures", "flips_map").caption(numbers)
+    assert "21 shared configurations, 1 seed each. A frame marks 9 that contradict" in caption and "Grey" not in caption
+
+
+def test_the_attribution_gives_the_planted_shares():
+    """One method, two batch sizes 0.06 nats apart, three rates on a parabola: main effects only, and tuned, batch."""
+    valley = Valley("lora", -3.0, slope=0.0)
+    design = Design(valleys=(valley,), batches=(4, 16), rates=(10**-3.5, 10**-3.0, 10**-2.5))
+    (panel,) = numbers_of("attribution", synthetic.study(design)[0]).panels
+    bars = {bar.term: bar for bar in panel.bars}
+    batch, rate = 6 * 0.03**2, 4 * (2 * (0.125 / 3) ** 2 + (0.25 / 3) ** 2) / 2  # sums of squares about the mean
+    assert bars["batch size"].raw == pytest.approx(batch / (batch + rate))
+    assert bars["learning rate"].raw == pytest.approx(rate / (batch + rate))
+    assert bars["rest"].raw == pytest.approx(0.0, abs=1e-12)
+    assert bars["batch size"].tuned == pytest.approx(1.0) and bars["learning rate"].tuned is None
+    assert panel.sd_raw == pytest.approx(math.sqrt((batch + rate) / 5))
+    assert (panel.num_raw, panel.num_tuned) == (6, 6)
+
+
+def test_the_tuning_curve_is_the_mean_over_all_draws():
+    """Against every subset of the eight configurations, listed."""
+    design = Design(valleys=(Valley("lora", -2.5),), batches=(4, 16), rates=synthetic.RATES[4:8])
+    results, declaration = synthetic.study(design)
+    (curve,) = numbers_of("tuning_curve", results, declaration).curves
+    losses = [one.validation_nll for one in results if one.role is Role.SELECT]
+    assert len(curve.expected) == len(losses) == 8
+    for k in range(1, 9):
+        best = sorted(min(draw) for draw in itertools.combinations(losses, k))
+        assert curve.expected[k - 1] == pytest.approx(sum(best) / len(best))
+        assert curve.low[k - 1] <= curve.expected[k - 1] <= curve.high[k - 1]
+    assert curve.low[0] == pytest.approx(min(losses)) and curve.high[0] == pytest.approx(max(losses))
+
+
+def test_the_front_is_what_no_other_configuration_beats():
+    """Against comparing all pairs; a diverged trial, cheap as it is, is not among them."""
+    results, declaration = synthetic.study(Design(noise=0.02))
+    numbers = numbers_of("pareto", results, declaration)
+    (panel,) = numbers.panels
+    trials = [one for one in results if one.role is Role.SELECT and one.status is Status.FINISHED]
+    assert sorted(point.nll for point in panel.points) == pytest.approx(sorted(one.validation_nll for one in trials))
+    assert numbers.num_diverged == 12
+    for point in panel.points:
+        beaten = any(
+            other.nll <= point.nll
+            and other.seconds <= point.seconds
+            and (other.nll < point.nll or other.seconds < point.seconds)
+            for other in panel.points
+        )
+        assert point.on_front is not beaten
+    front = [(point.seconds, point.nll) for point in panel.front]
+    assert front == sorted(front) and [nll for _, nll in front] == sorted((nll for _, nll in front), reverse=True)
 
 
 def test_names_with_dollars_and_brackets_are_drawn_as_they_are():

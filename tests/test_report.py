@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 import synthetic
 from synthetic import Design, Valley
@@ -19,7 +20,7 @@ from welltuned.analysis import summary
 from welltuned.analysis.caveats import caveats
 from welltuned.figures import _ink
 from welltuned.records import Role, Status
-from welltuned.report import build
+from welltuned.report import build, files
 from welltuned.report.answer import answers
 from welltuned.report.css import DARK_INK
 from welltuned.report.svg import SVG, finish
@@ -338,3 +339,21 @@ def test_finish_turns_tips_into_titles_and_makes_ids_its_own():
         root.find(f"{{{SVG}}}path").get("d") == "M 1.23 -2 L 0.5 1e-07"
         and root.find(f"{{{SVG}}}path").get("id") is None
     )
+
+
+def test_a_figure_is_laid_out_once_and_then_drawn_once_for_each_format(tmp_path, monkeypatch):
+    """Drawing takes most of a large report's time; matplotlib draws twice whatever has a layout engine."""
+    drawn = []
+    monkeypatch.setattr(plugins, "names", lambda kind: ["pareto"])
+    monkeypatch.setattr(Figure, "draw", _counted(Figure.draw, drawn))
+    results, declaration = synthetic.study()
+    files.draw_figures(results, declaration, tmp_path)
+    assert len(drawn) == 1 + len(("svg", "png", "pdf"))
+
+
+def _counted(draw, drawn):
+    def counted(figure, renderer):
+        drawn.append(renderer)
+        return draw(figure, renderer)
+
+    return counted

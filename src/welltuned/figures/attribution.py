@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_PANELS = 6  # problems; assumed: what one page holds
-REST = "rest and seeds"  # what no term explains
+REST = "rest"  # what no term explains
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     _ink.grid(axes, "x")
     if panel.name:
         axes.set_title(panel.name)
+    plain: dict[str, Any] = {"color": _ink.COLOURS[0]}
+    hatched: dict[str, Any] = {"color": _ink.COLOURS[4], "hatch": "////", "edgecolor": _ink.INK, "linewidth": 0.4}
     for number, bar in enumerate(panel.bars):
-        for share, offset, style in (
-            (bar.raw, -0.2, {"color": _ink.COLOURS[0]}),
-            (bar.tuned, 0.2, {"color": _ink.COLOURS[4], "hatch": "////", "edgecolor": _ink.INK, "linewidth": 0.4}),
-        ):
+        for share, offset, style in ((bar.raw, -0.2, plain), (bar.tuned, 0.2, hatched)):
             if share is not None:
                 (patch,) = axes.barh([number + offset], [100 * share], 0.36, **style)
                 _ink.tip(patch, f"{bar.term}, {'all trials' if offset < 0 else 'tuned'}: {percent_text(share)}")
@@ -143,7 +142,7 @@ def caption(numbers: Shares) -> str:
     text = (
         f"Share of each factor in the variance of validation NLL (type II sums of squares, no interval): over "
         f"{plural(raw, 'selection trial')}, and over {plural(tuned, 'value')} at the tuned learning rates, on fresh "
-        "seeds where there are reruns."
+        "seeds where there are reruns. The rest: higher interactions, and the seeds where they are no factor."
     )
     spreads = [(panel.sd_raw, panel.sd_tuned) for panel in numbers.panels]
     if len(spreads) == 1 and spreads[0][0] is not None and spreads[0][1] is not None:

@@ -182,25 +182,29 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: FlipsMap, look_of: dict[str, 
 
     from welltuned.figures import _ink
 
-    tuned = f"tuned: {panel.tuned_ahead}" if panel.tuned_ahead else "tuned: equal or unknown"
+    tuned = f"tuned: {panel.tuned_ahead} ahead" if panel.tuned_ahead else "tuned: equal or unknown"
     rest = f", {panel.rest}" if panel.rest else ""
     axes.set_title(f"{panel.one} or {panel.other}{rest}\n{tuned}", fontsize=7)
     axes.set_facecolor(_ink.BLANK)
+    for name, look in look_of.items():
+        ours = [tile for tile in panel.tiles if tile.ahead == name]
+        x = [numbers.batches.index(tile.batch_size) - (0.2 if tile.mark else 0) for tile in ours]
+        y = [numbers.rates.index(tile.learning_rate) for tile in ours]
+        axes.plot(x, y, look.marker, color=look.colour, markersize=3.6, zorder=4)
     for tile in panel.tiles:
         x, y = numbers.batches.index(tile.batch_size), numbers.rates.index(tile.learning_rate)
         look = look_of[tile.ahead] if tile.ahead else None
         ground = look.colour if look else _ink.PAPER
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_ink.PAPER, edgecolor=_ink.PAPER, linewidth=0.6))
+        paper = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_ink.PAPER, edgecolor=_ink.PAPER, linewidth=0.6)
         patch = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=ground, alpha=0.3, linewidth=0)
         _ink.tip(patch, _tip(panel, tile))
-        axes.add_patch(patch)
-        if look:
-            axes.plot([x - (0.2 if tile.mark else 0)], [y], look.marker, color=look.colour, markersize=3.6, zorder=4)
+        axes.add_artist(paper)  # add_patch would search the limits anew for each tile
+        axes.add_artist(patch)
         if tile.mark:
             axes.text(x + 0.25, y, tile.mark, ha="center", va="center", fontsize=6, fontweight="bold", zorder=5)
         if tile.flipped:
             frame: dict[str, Any] = {"fill": False, "edgecolor": _ink.INK, "linewidth": 1.0, "zorder": 6}
-            axes.add_patch(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **frame))
+            axes.add_artist(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **frame))
     axes.set_xlim(-0.5, len(numbers.batches) - 0.5)
     axes.set_ylim(-0.5, len(numbers.rates) - 0.5)
     axes.set_xticks(range(len(numbers.batches)), [str(batch) for batch in numbers.batches])
@@ -250,7 +254,8 @@ def caption(numbers: FlipsMap) -> str:
         "of the tuned methods. "
     )
     text += (
-        f"In {sure} the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the repeated ones)."
+        f"In {sure} of all, the 95 % interval over seeds excludes 0 (a single seed borrows the deviation of the "
+        "repeated ones)."
         if known
         else "No configuration was repeated, so that there is no interval and only the order is counted."
     )
@@ -263,6 +268,11 @@ def caption(numbers: FlipsMap) -> str:
     diverged = sum(bool(tile.diverged) for tile in tiles)
     if diverged:
         text += f" {plural(diverged, 'configuration')} with a diverged trial counted in."
+    equal = sum(not tile.ahead for tile in tiles)
+    if equal:
+        text += f" White: equal ({equal})."
+    if len(tiles) < len(numbers.panels) * len(numbers.rates) * len(numbers.batches):
+        text += " Grey: not run with both methods."
     drawn = len({(panel.one, panel.other) for panel in numbers.panels})
     if drawn < numbers.num_pairs:
         text += f" {drawn} of {numbers.num_pairs} pairs drawn."

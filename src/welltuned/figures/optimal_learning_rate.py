@@ -123,12 +123,13 @@ def _draw_track(axes: Axes, track: Track, look: Look, aside: float) -> None:
         axes.plot([x, x], [found.band_low, found.band_high], color=look.colour, linewidth=3.5, alpha=0.28, zorder=2)
         fill = "none" if found.edge else "full"
         axes.plot([x], [y], look.marker, color=look.colour, fillstyle=fill, markersize=4.5, zorder=4)
-        for end, is_open, arrow in (
-            (found.band_low, found.band_low_open, "v"),
-            (found.band_high, found.band_high_open, "^"),
+        arrow = {"arrowstyle": "<-", "color": look.colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3}
+        for end, is_open, points in (
+            (found.band_low, found.band_low_open, -11),
+            (found.band_high, found.band_high_open, 11),
         ):
-            if is_open:
-                axes.plot([x], [end], arrow, color=look.colour, markersize=3, alpha=0.6, zorder=3)
+            if is_open:  # away from the marker, so that a hollow one stays hollow
+                axes.annotate("", (x, end), (0, points), textcoords="offset points", arrowprops=arrow)
         _ink.tip_point(axes, x, y, _tip(track, batch, found))
 
 

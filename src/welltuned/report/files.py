@@ -63,7 +63,7 @@ def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple
         warnings.simplefilter("always")
         drawing = picture.draw(numbers)
         text = svg.render(drawing, name, f"{picture.title}. {picture.alt(numbers)}")
-        drawing.set_layout_engine("none")  # it is laid out now; doing it again for each format takes most of the time
+        drawing.set_layout_engine(None)  # it is laid out now; with any engine each format would be drawn twice
         drawing.savefig(folder / f"{name}.png", metadata={"Software": None})
         drawing.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
     lacking = False
