@@ -1,7 +1,8 @@
 """Draws docs/gallery.md and docs/images/ from the recorded study: `python scripts/make_gallery.py`.
 
-Every figure plug-in is on the page, in the report's order, with the caption and the text in its place that the figure
-computes; tests/test_gallery.py finds out when the page and the code part.
+Every figure that the study has numbers for is on the page (it has no stored verdict), in the report's order, with the
+caption and the text in its place that the figure computes; tests/test_gallery.py finds out when the page and the code
+part.
 """
 
 import textwrap
@@ -34,7 +35,8 @@ def figures() -> list[tuple[str, Any, Any]]:
     declaration, results = recorded.read(TABLE)
     pictures = {name: plugins.load("figures", name) for name in plugins.names("figures")}
     ordered = sorted(pictures, key=lambda name: (pictures[name].position, name))
-    return [(name, pictures[name], pictures[name].compute(results, declaration)) for name in ordered]
+    made = [(name, pictures[name], pictures[name].compute(results, declaration)) for name in ordered]
+    return [(name, picture, numbers) for name, picture, numbers in made if not isinstance(numbers, str)]
 
 
 def page() -> str:

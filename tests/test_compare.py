@@ -1,6 +1,8 @@
 """The verdict: planted truths, the order of the work and its errors, resuming, the ledger, retention."""
 
+import csv
 import dataclasses
+import html
 import math
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 import fake_worker
+import synthetic
 import tiny
 import welltuned
 from small_study import edited, forge_hashes, plan_of, result_of
@@ -18,8 +21,10 @@ from welltuned.analysis.verdict import FAMILY, Kind, Margin, decide
 from welltuned.cli._results import results_text
 from welltuned.errors import InputError, StoreError
 from welltuned.evaluate import retention
+from welltuned.figures import differences
 from welltuned.packing.linear import PackedModel
-from welltuned.records import Graded, Outcome, Retained, Role, Status, Trial
+from welltuned.records import Comparison, Graded, Hindsight, Outcome, Retained, Role, Status, Trial
+from welltuned.report import build, verdicts
 from welltuned.report.answer import answers, note
 from welltuned.rng import stream
 from welltuned.spec import Spec
@@ -218,6 +223,43 @@ def test_compare_ends_with_a_stored_verdict_that_is_shown_and_reported(whole):
     first = answers((), found)[0]
     assert first.startswith("Verdict. Against lora, pissa is ") and pair.words in first
     assert "no verdict" in note(None) and FAMILY in note(found)
+
+
+def test_the_page_has_the_verdict_its_picture_and_the_counted_reads(whole, tmp_path):
+    _, study = whole
+    page = build(study.results(), study.declaration(), tmp_path)
+    text = html.unescape(page.read_text(encoding="utf-8"))
+    (pair,) = study.declaration().comparison.pairs
+    assert text.index("Verdict. Against lora, pissa is") < text.index("Caveats") < text.index("The verdict")
+    assert "What was forgotten" in text and "read test set" in text
+    assert (tmp_path / "figures" / "differences.svg").is_file()
+    (row,) = csv.DictReader((tmp_path / "tables" / "verdict.csv").open(encoding="utf-8"))
+    assert float(row["difference"]) == pair.difference and row["verdict"] == pair.verdict
+
+
+def test_the_picture_of_differences_states_what_is_drawn():
+    found = judged(runs("lora", 0.5) + runs("pissa", 0.6) + runs("milora", 0.5))
+    declared = Comparison("lora", (*found, dataclasses.replace(found[0], difference=None)), (), (), "hash")
+    declaration = dataclasses.replace(synthetic.study()[1], comparison=declared)
+    numbers = differences.compute((), declaration)
+    assert [pair.method for pair in numbers.pairs] == [pair.method for pair in found]
+    told = differences.alt(numbers)
+    assert all(pair.words in told and f"{100 * pair.difference:+.1f}".replace("-", "−") in told for pair in found)
+    caption = differences.caption(numbers)
+    assert "5 shared fresh seeds on 4,000 test items" in caption and "1 pair without a difference left out" in caption
+    axes = differences.draw(numbers).axes[0]
+    drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines if line.get_marker() == "o"}
+    assert drawn == {round(100 * pair.difference, 6) for pair in found}
+
+
+def test_a_study_without_a_verdict_has_no_picture_of_one():
+    assert "No verdict is stored" in differences.compute((), synthetic.study()[1])
+
+
+def test_hindsight_is_a_table_of_three_accuracies():
+    row = Hindsight("", "lora", 4, "batch 8, learning rate 1e-3", 0.15, "batch 8, learning rate 2e-3", 0.18, 0.10)
+    (cells,) = verdicts.hindsight_table([row]).rows
+    assert [cell.partition("\n")[0] for cell in cells] == ["lora", "15.0 %", "18.0 %", "10.0 %", "4"]
 
 
 def test_run_and_compare_train_the_same_trials(whole, tmp_path):

@@ -33,6 +33,7 @@ def test_the_figures_promised_are_there():
     assert NAMES == [
         "accuracy_by_batch",
         "attribution",
+        "differences",
         "flips_map",
         "heatmap",
         "learning_rate_sweeps",
@@ -44,7 +45,7 @@ def test_the_figures_promised_are_there():
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"differences"}))  # which needs a verdict: test_compare.py
 def test_every_figure_draws_and_says_what_it_shows(name, planted):
     picture = plugins.load("figures", name)
     numbers = picture.compute(planted, synthetic.DECLARATION)

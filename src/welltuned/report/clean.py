@@ -10,7 +10,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from welltuned.records import Config, Declaration, Result
 
@@ -64,7 +64,20 @@ def declaration(given: Declaration) -> Declaration:
         spec_hash=line(given.spec_hash, 2 * NAME_LETTERS),
         spec_text=lines(given.spec_text),
         environments=tuple(_environment(text) for text in given.environments),
+        comparison=_texts_cleaned(given.comparison),
+        hindsight=_texts_cleaned(given.hindsight),
+        ledger_problem=line(given.ledger_problem, LINE_LETTERS),
     )
+
+
+def _texts_cleaned(value: Any) -> Any:
+    """Return a record, or a tuple of them, with every text in it fit to be shown."""
+    if isinstance(value, tuple):
+        return tuple(_texts_cleaned(item) for item in cast("tuple[Any, ...]", value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _texts_cleaned(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return _entry(value)
 
 
 def _environment(text: str) -> str:

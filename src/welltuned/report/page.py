@@ -14,6 +14,7 @@ from welltuned.report.css import CSS
 from welltuned.report.files import FIGURE_FORMATS, TABLE_FORMATS, Drawn
 from welltuned.report.table import Table, escaped
 from welltuned.report.terms import TERMS
+from welltuned.report.verdicts import reads_text
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _declaration(declaration: Declaration) -> str:
     reads = plural(declaration.num_test_reads, "rerun")
     return (
         "<p>What was to be run was fixed before the first trial; this is its hash: "
-        f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}.</p>\n"
+        f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}. "
+        f"{escaped(reads_text(declaration))}</p>\n"
         f"<pre tabindex=0>{escaped(declaration.spec_text)}</pre>"
     )
 
