@@ -426,7 +426,7 @@ class Best:
     problem: str
     method: str
     is_best: bool  # at a level of 5 %
-    p_value: float | None  # of its nearest rival, max-T over all pairs
+    p_value: float | None  # of its nearest rival, adjusted for all pairs
     reason: str
 
 
