@@ -23,6 +23,9 @@ def numbers_of(name, results, declaration=synthetic.DECLARATION):
     return plugins.load("figures", name).compute(results, declaration)
 
 
+DRAWN = sorted(set(NAMES) - {"differences"})  # which needs a verdict: test_compare.py
+
+
 @pytest.fixture(scope="module")
 def planted() -> tuple[Result, ...]:
     """Return the usual study with noise."""
@@ -45,7 +48,7 @@ def test_the_figures_promised_are_there():
     ]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"differences"}))  # which needs a verdict: test_compare.py
+@pytest.mark.parametrize("name", DRAWN)
 def test_every_figure_draws_and_says_what_it_shows(name, planted):
     picture = plugins.load("figures", name)
     numbers = picture.compute(planted, synthetic.DECLARATION)
@@ -242,7 +245,7 @@ def test_the_front_is_what_no_other_configuration_beats():
 def test_names_with_dollars_and_brackets_are_drawn_as_they_are():
     valleys = (Valley("a$b<c>&", -2.5), Valley("$\\frac", -2.6))
     results, declaration = synthetic.study(Design(valleys=valleys))
-    for name in NAMES:
+    for name in DRAWN:
         picture = plugins.load("figures", name)
         with picture.style():
             picture.draw(picture.compute(results, declaration)).canvas.draw()

@@ -78,6 +78,8 @@ def test_its_report_is_made_without_training_code(tmp_path):
     declaration, results = recorded.read(TABLE)
     page = report.build(results, declaration, tmp_path).read_text()
     assert "batch-by-method" in page and page.count("Not drawn") == 1  # the picture of the verdict: it has none
-    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(plugins.names("figures")) - {"differences"}
+    assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(plugins.names("figures")) - {
+        "differences"
+    }
     again = Spec.load(tmp_path / "study.toml").text().splitlines()
     assert set(declaration.spec_text.splitlines()) <= set(again)  # settings that came later have their defaults

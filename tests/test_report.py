@@ -60,6 +60,7 @@ class Reader(HTMLParser):
 
 FIGURES = sorted(set(plugins.names("figures")) - {"differences"})  # which needs a verdict: test_compare.py
 
+
 @pytest.fixture(scope="module")
 def spoilt():
     """Return a study with most of what can be wrong in it."""
@@ -213,7 +214,7 @@ def test_every_figure_lies_beside_the_page_in_five_formats(name, folder):
     assert f"\\includegraphics{{{name}.pdf}}" in snippet and "\\caption{" in snippet
 
 
-@pytest.mark.parametrize("name", plugins.names("figures"))
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_as_wide_as_one_column_of_a_paper_or_two(name, folder):
     width = float(re.search(r'width="([\d.]+)pt"', (folder / "figures" / f"{name}.svg").read_text()).group(1)) / 72
     assert width in (pytest.approx(3.25), pytest.approx(6.75))
@@ -221,7 +222,7 @@ def test_every_figure_is_as_wide_as_one_column_of_a_paper_or_two(name, folder):
     assert ("\\begin{figure*}" in snippet) == (width > 4)
 
 
-@pytest.mark.parametrize("name", plugins.names("figures"))
+@pytest.mark.parametrize("name", FIGURES)
 def test_what_is_read_out_of_a_figure_states_its_numbers(name, spoilt, folder):
     picture = plugins.load("figures", name)
     text = picture.alt(picture.compute(*spoilt))
