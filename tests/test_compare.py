@@ -233,7 +233,7 @@ def test_the_page_has_the_verdict_its_picture_and_the_counted_reads(whole, tmp_p
     assert text.index("Verdict. Against lora, pissa is") < text.index("Caveats</h2>") < text.index("The verdict</h3>")
     assert "What was forgotten" in text and "read test set" in text
     assert (tmp_path / "figures" / "differences.svg").is_file()
-    (row,) = csv.DictReader((tmp_path / "tables" / "verdict.csv").open(encoding="utf-8"))
+    (row,) = csv.DictReader((tmp_path / "tables" / "verdict.csv").read_text(encoding="utf-8").splitlines())
     assert float(row["difference"]) == pair.difference and row["verdict"] == pair.verdict
 
 
