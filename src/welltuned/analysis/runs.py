@@ -72,7 +72,7 @@ class Table:
         return Table(tuple(runs), self.metric, self.higher_is_better)
 
 
-PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+PROBLEM = ("base", "revision", "dtype", "quantization", "task", "num_train", "num_validation", "target_modules")
 
 
 def of_results(results: Sequence[Result], metric: str = NLL) -> Table:

@@ -67,7 +67,7 @@ def export(
     config = found.trial.config
     if not merged:
         _check_class(config)
-    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    base = _load(config)
     form = "merged" if merged else "peft"
     agreement = _merged(base, found) if merged else None
     notes = _notes(found, agreement)
@@ -94,7 +94,8 @@ def load(study: Path | str, trial_id: str, destination: Path | str | None = None
 
     found = _adapter(Path(study), trial_id)
     config = found.trial.config
-    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    base = _load(config)
+    base.make_dense()  # PEFT knows no layer of ours
     if _parametrisation(config).name not in _peft.WRITERS:
         return merge(base, found.trial, found.states)
     with tempfile.TemporaryDirectory() as temporary:
@@ -105,14 +106,24 @@ def load(study: Path | str, trial_id: str, destination: Path | str | None = None
 
 
 def merge(base: Base, trial: Trial, states: dict[str, State]) -> PreTrainedModel:
-    """Add the adapter's change of each weight to the base, in place, and return the model."""
+    """Add the adapter's change of each weight to the base, in place, and return the model.
+
+    Of a base in 8 bits these are the weights that the adapter was trained on, not those in the base's files.
+    """
     parametrisation = _parametrisation(trial.config)
+    base.make_dense()
     with torch.no_grad():
         for site, state in states.items():
             weight_OI = base.weight(site)
             delta_OI = parametrisation.delta(state, site_scaling(trial, site), weight_OI)
             weight_OI.copy_((weight_OI.to(delta_OI.dtype) + delta_OI).to(weight_OI.dtype))
     return base.model
+
+
+def _load(config: Config) -> Base:
+    """Load the base as the trial saw it."""
+    arguments = (config.base, config.revision, config.dtype, config.target_modules)
+    return bases.load(*arguments, quantization=config.quantization)
 
 
 def _merged(base: Base, found: _Found) -> Agreement:

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from welltuned import data
 from welltuned.methods._method import Context, Method
+from welltuned.models import quantised
 from welltuned.models.base import Base
 from welltuned.objectives import causal_lm
 from welltuned.packing.batch import Block, RowTable
@@ -46,21 +47,19 @@ def contexts(base: Base, table: RowTable | None, rows: Sequence[int]) -> Mapping
 
 def _observe(base: Base, table: RowTable, rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the gradient [O, I] of the mean loss, and the inputs' covariance [I, I], of every site."""
-    parameters = {site: module.get_parameter("weight") for site, module in base.sites.items()}
-    sums = {site: torch.zeros_like(parameter) for site, parameter in parameters.items()}
     inputs = {site: _Inputs() for site in base.sites}
     num_targets = int(table.num_targets[rows].sum())
     width = max(1, TOKENS_PER_PASS // int(table.lengths[rows].max()))
     with torch.enable_grad(), ExitStack() as stack:
-        for site, parameter in parameters.items():
-            parameter.requires_grad_()
-            stack.callback(parameter.requires_grad_, False)
-            stack.callback(base.sites[site].register_forward_pre_hook(inputs[site]).remove)
+        weights = stack.enter_context(quantised.differentiable(base.sites))
+        sums = {site: torch.zeros_like(weight) for site, weight in weights.items()}
+        for site, module in base.sites.items():
+            stack.callback(module.register_forward_pre_hook(inputs[site]).remove)
         for first in range(0, len(rows), width):
             block = table.block([rows[first : first + width]], len(rows[first : first + width]))
             for observer in inputs.values():
                 observer.positions_K = block.positions_K + 1  # of the target tokens themselves
-            gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(parameters.values()))
+            gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(weights.values()))
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient
     is_turned = {site: isinstance(module, Conv1D) for site, module in base.sites.items()}
