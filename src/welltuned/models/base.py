@@ -1,7 +1,7 @@
 """A frozen base model, ready to be adapted: its sites, its decoder, its head and its tokenizer.
 
-The weights are read-only for everybody (design D1), and may be held in 8 bits (quantised.py). Works with any dense causal language model of transformers, from a
-local folder, the hub (pinned revision) or a GGUF file.
+The weights are read-only for everybody (design D1), and may be held in 8 bits (quantised.py). Works with any dense
+causal language model of transformers, from a local folder, the hub (pinned revision) or a GGUF file.
 Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen positions.
 """
 
