@@ -62,9 +62,10 @@ def main() -> None:
     for trial in range(num_trials):
         shared = {"name": f"trial{trial}", "task_name": "rows"}
         lora = {"r": rank, "lora_alpha": rank, "lora_dropout": DROPOUT, "target_modules": MODULES}
-        model.init_adapter(moe_peft.adapter_factory(shared | lora))
-        train = {"num_epochs": 1, "batch_size": batch_size, "lr": 1e-4 * (1 + trial), "scheduler_type": "cosine"}
-        configs.append(moe_peft.TrainConfig.from_config(shared | train | {"weight_decay": 0.0}))
+        model.init_adapter(moe_peft.adapter_factory("LORA", f"trial{trial}", **shared, **lora))
+        train = {"num_epochs": 1, "batch_size": batch_size, "micro_batch_size": batch_size, "scheduler_type": "cosine"}
+        rate = {"learning_rate": 1e-4 * (1 + trial), "weight_decay": 0.0}
+        configs.append(moe_peft.TrainConfig(adapter_name=f"trial{trial}", task_name="rows", **train, **rate))
     moe_peft.train(model, tokenizer, configs, cutoff_len=4096)
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "losses": losses, "torch": torch.__version__}))

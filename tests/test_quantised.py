@@ -20,6 +20,8 @@ from welltuned.packing import blocks
 from welltuned.records import Point
 from welltuned.spec import Spec
 
+# PEFT 0.21 reads a name that transformers 5.23 has renamed
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 METHODS = ["lora", "pissa", "dora", "full", "lora_ga", "eva"]
 
 

@@ -51,7 +51,7 @@ class Starts:
 
     def _name(self, facts: tuple[object, ...]) -> str:
         if self.weight_hash is None:
-            content = self.weight_OI.detach().contiguous().cpu().view(torch.uint8).numpy()
+            content = _bytes(self.weight_OI)
             self.weight_hash = hashlib.sha256(content).hexdigest()
         where = (str(self.weight_OI.dtype), tuple(self.weight_OI.shape), *_machine(self.weight_OI.device))
         text = json.dumps([self.weight_hash, *where, _code(), *facts])
@@ -127,9 +127,14 @@ def _delete_oldest(folder: Path) -> None:
         total -= size
 
 
+def _bytes(tensor: Tensor):
+    """Return the bytes as an array; flat, since a column's stride is not that of its numbers."""
+    return tensor.detach().contiguous().flatten().cpu().view(torch.uint8).numpy()
+
+
 def _content_hash(state: State) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].contiguous().view(torch.uint8).numpy())
+        digest.update(_bytes(state[name]))
     return digest.hexdigest()
