@@ -60,7 +60,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradient of x; the weight is frozen."""
-        return gradient @ dequantised(*ctx.saved_tensors, gradient.dtype), None, None
+        stored_OI, scale_O = ctx.saved_tensors
+        return gradient @ dequantised(stored_OI, scale_O, gradient.dtype), None, None
 
 
 def quantise(weight_OI: Tensor) -> tuple[Tensor, Tensor]:

@@ -127,9 +127,9 @@ def _delete_oldest(folder: Path) -> None:
         total -= size
 
 
-def _bytes(tensor: Tensor):
-    """Return the bytes as an array; flat, since a column's stride is not that of its numbers."""
-    return tensor.detach().contiguous().flatten().cpu().view(torch.uint8).numpy()
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes; flat, since a column's stride is not that of its numbers."""
+    return tensor.detach().contiguous().flatten().cpu().view(torch.uint8).numpy().data
 
 
 def _content_hash(state: State) -> str:
