@@ -84,3 +84,13 @@ def result_of(trial: Trial, nll: float | None = 1.0, status: Status = Status.FIN
 def graded(result: Result) -> Result:
     assert result.role is Role.CONFIRM
     return Result(**{**vars(result), "test_correct": (True,)})
+
+
+def fake_base(folder: Path) -> Path:
+    """Write a base of no weights into the folder, for workers that train nothing, and return where it is."""
+    base = folder / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    (base / "model.safetensors").write_bytes(b"weights")
+    (base / "tokenizer.json").write_text("{}")
+    return base

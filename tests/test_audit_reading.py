@@ -104,7 +104,8 @@ ROWS = [{"method": "lora", "lr": 1e-3, "loss": 0.5}, {"method": "pissa", "lr": 1
 
 
 def test_every_kind_of_file_gives_the_same_runs(tmp_path):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     pandas.DataFrame(ROWS).to_parquet(tmp_path / "t.parquet")
     paths = [
         tmp_path / "t.parquet",

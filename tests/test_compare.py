@@ -13,7 +13,7 @@ import fake_worker
 import synthetic
 import tiny
 import welltuned
-from small_study import edited, forge_hashes, plan_of, result_of
+from small_study import edited, fake_base, forge_hashes, plan_of, result_of
 from welltuned import protocol
 from welltuned.analysis import comparison, crossed
 from welltuned.analysis.comparison import ACCURACY, LOSS, Terms
@@ -162,11 +162,7 @@ def test_unequal_budgets_are_refused_with_both_numbers(monkeypatch):
 
 def write(folder: Path, fresh_seeds: int = 3, split_seed: int = 0) -> Path:
     """Write a study on a base of no weights, with a text for retention."""
-    base = folder / "base"
-    base.mkdir(parents=True, exist_ok=True)
-    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
-    (base / "model.safetensors").write_bytes(b"weights")
-    (base / "tokenizer.json").write_text("{}")
+    base = fake_base(folder)
     (folder / "text.txt").write_text("what was known before")
     file = folder / f"study{fresh_seeds}{split_seed}.toml"
     file.write_text(f"""

@@ -57,7 +57,8 @@ def test_exponents_in_data_and_multiplier_keep_other_series_apart():
 
 
 def test_the_interval_is_that_of_ordinary_least_squares_with_an_intercept_for_each_series():
-    api = pytest.importorskip("statsmodels.api")
+    import statsmodels.api as api
+
     rows = [a_series((4, 16, 64), (1.0, 1.7, 4.6)), a_series((4, 16, 64, 256), (3.0, 6.5, 8.0, 20.0))]
     found = rate_scaling.exponent(rows, "batch_size")
     x = np.log([point.x for row in rows for point in row.points])

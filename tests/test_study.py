@@ -13,6 +13,7 @@ import pytest
 
 import fake_worker
 import welltuned
+from small_study import fake_base
 from welltuned.costs import packing
 from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
 from welltuned.records import (
@@ -40,11 +41,7 @@ NUM_EVENTS = 200  # of the whole study, about
 
 def _write_spec(folder: Path) -> Path:
     """Write a study of 2 methods x 2 batch sizes x 3 learning rates, one of which diverges, on a base of no weights."""
-    base = folder / "base"
-    base.mkdir()
-    (base / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
-    (base / "model.safetensors").write_bytes(b"weights")
-    (base / "tokenizer.json").write_text("{}")
+    base = fake_base(folder)
     file = folder / "study.toml"
     file.write_text(f"""
 # as the user wrote it
