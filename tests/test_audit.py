@@ -1,5 +1,6 @@
 """What an audit finds: planted faults are found, sound tables pass, and the arithmetic equals plain references."""
 
+import csv
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ import pytest
 import scipy.stats
 
 from welltuned import cli
+from welltuned.analysis import claims
 from welltuned.analysis.grid import means
 from welltuned.analysis.runs import Run, Table
 from welltuned.audit import Request, audit, files, markdown, noise, selection
@@ -377,7 +379,7 @@ def test_a_table_of_means_is_audited_from_the_command_line(tmp_path, capsys):
     assert "whether it passes is not said" in shown
     assert "Pi|SSA <b> > LoRA (1.5 points, noise 0.4 points): cannot be told: which learning rates LoRA was" in shown
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        *("audit.md", "audit.json", "tuned.csv", "conclusions.csv", "runs.csv")
+        *("audit.md", "audit.json", "tuned.csv", "conclusions.csv", "claims.csv", "runs.csv")
     }
 
 
@@ -445,3 +447,27 @@ def test_our_recorded_study_is_audited():
     assert {row.method: row.num_configurations for row in found.tuned} == {"lora": 24, "pissa": 24, "milora": 24}
     assert "The baseline lora was given 1 rank, fewer than 2." in texts(found)
     assert "3 runs diverged and counted: lora 1, milora 2." in texts(found)
+
+
+def test_claims_of_the_literature_are_counted_listed_and_written(tmp_path, capsys):
+    study = Path(__file__).parent / "recorded" / "batch_by_method.jsonl.gz"
+    assert call("audit", str(study), "--to", str(tmp_path)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    rows = list(csv.DictReader((tmp_path / "claims.csv").read_text(encoding="utf-8").splitlines()))
+    by_verdict = {verdict: [row["claim"] for row in rows if row["verdict"] == verdict] for verdict in claims.Verdict}
+    assert [row["claim"] for row in rows] == [claim.id for claim in claims.claims()]
+    for verdict in (claims.Verdict.SUPPORTED, claims.Verdict.CONTRADICTED):
+        assert by_verdict[verdict] and f"{verdict}: {', '.join(by_verdict[verdict])}" in shown
+    out_of_reach = by_verdict[claims.Verdict.NOT_APPLICABLE]
+    assert f"{len(by_verdict['undecided'])} undecided, {len(out_of_reach)} out of this table's reach" in shown
+    page = (tmp_path / "audit.md").read_text(encoding="utf-8")
+    listed, _, unreached = page.partition("Out of reach, for want of:")
+    assert all(f"| {row['claim']} " in listed for row in rows if row["claim"] not in out_of_reach)
+    assert all(f"{claim}: " in unreached for claim in out_of_reach)
+
+
+def test_a_table_of_one_learning_rate_can_reach_no_claim(tmp_path):
+    path = tmp_path / "means.csv"
+    path.write_text(MEANS)
+    page = markdown.page(audit(path))
+    assert "The table can reach none of them." in page and "Out of reach, for want of:" in page

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from welltuned.analysis import claims
 from welltuned.analysis.flips import Flips, flips
+from welltuned.analysis.runs import Table
 from welltuned.audit import book as books
 from welltuned.audit import columns, sources, studies
 from welltuned.audit.conclusions import Conclusion, conclusions
@@ -24,6 +26,7 @@ class Audit:
     tuned: tuple[Tuned, ...]
     conclusions: tuple[Conclusion, ...]
     flips: tuple[Flips, ...]  # of every method that shares configurations with the baseline
+    claims: tuple[claims.Finding, ...]  # of the literature, every one, whether or not the table can reach it
 
 
 def audit(path: Path, request: Request | None = None) -> Audit:
@@ -45,15 +48,22 @@ def of_book(book: Book, request: Request) -> Audit:
     rows = tuned(book)
     methods = tuple(dict.fromkeys(row.method for row in rows))
     base = methods[0] if len(methods) == 1 and request.baseline is None else baseline(methods, request.baseline)
-    facts = Facts(book, base, rows, conclusions(book, rows, base), group(book.judging), _flips(book, base))
-    return Audit(book, base, verdict(facts), findings(facts), rows, facts.conclusions, facts.flips)
+    table = _with_reruns(book)
+    facts = Facts(book, base, rows, conclusions(book, rows, base), group(book.judging), _flips(table, base))
+    found = verdict(facts), findings(facts), rows, facts.conclusions, facts.flips
+    return Audit(book, base, *found, claims.ledger(table))
 
 
-def _flips(book: Book, base: str) -> tuple[Flips, ...]:
-    """Compare every method with the baseline at all configurations; reruns say who is ahead when tuned."""
+def _with_reruns(book: Book) -> Table:
+    """Return what chose, and what judged where that is the same metric: reruns say who is ahead when tuned."""
     table = book.choosing.table
     if book.fresh and book.judging.metric == book.choosing.metric:
-        table = table.only((*table.runs, *book.judging.table.runs))
+        return table.only((*table.runs, *book.judging.table.runs))
+    return table
+
+
+def _flips(table: Table, base: str) -> tuple[Flips, ...]:
+    """Compare every method with the baseline at all configurations."""
     others = [method for method in table.methods() if method != base]
     found = [flips(table, method, base) for method in others]
     return tuple(one for one in found if one.configurations)

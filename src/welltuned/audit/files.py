@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from welltuned.analysis.claims import Finding as ClaimFinding
 from welltuned.audit import markdown
 from welltuned.audit.assemble import Audit
 from welltuned.audit.conclusions import Conclusion
@@ -18,7 +19,7 @@ from welltuned.errors import InputError, problem
 
 
 def write(audit: Audit, folder: Path) -> Path:
-    """Write audit.md, audit.json, tuned.csv, conclusions.csv and runs.csv into `folder`; return the page's path."""
+    """Write audit.md, audit.json, and tuned, conclusions, claims and runs as CSV; return the path of the page."""
     if folder.exists() and not folder.is_dir():
         raise InputError(problem("--to", str(folder), "a folder", "name another one"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,7 @@ def write(audit: Audit, folder: Path) -> Path:
     _write(folder / "audit.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
     _write_csv(folder / "tuned.csv", found["tuned"])
     _write_csv(folder / "conclusions.csv", found["conclusions"])
+    _write_csv(folder / "claims.csv", found["claims"])
     runs = [*audit.book.choosing.entries, *(audit.book.judging.entries if audit.book.fresh else ())]
     _write_csv(folder / "runs.csv", [_run(entry) for entry in runs])
     path = folder / "audit.md"
@@ -58,6 +60,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
             }
             for one in audit.flips
         ],
+        "claims": [_claim(found) for found in audit.claims],
         "read_from": dict(audit.book.used),
         "unscored": [dataclasses.asdict(one) for one in audit.book.unscored],
     }
@@ -101,6 +104,27 @@ def _conclusion(one: Conclusion) -> dict[str, Any]:
         "best_of": one.inflation.num_tried,
         "inflation_bound": one.inflation.bound,
     }
+
+
+def _claim(found: ClaimFinding) -> dict[str, Any]:
+    number = found.answer.number
+    return {
+        "claim": found.claim.id,
+        "statement": found.claim.statement,
+        "source": found.claim.source,
+        "threshold": found.claim.threshold,
+        "verdict": found.verdict.value,
+        "value": None if number is None else _finite(number.value),
+        "low": None if number is None else _finite(number.low),
+        "high": None if number is None else _finite(number.high),
+        "unit": found.answer.unit,
+        "basis": "" if number is None else number.basis,
+        "detail": found.answer.detail,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _run(entry: Entry) -> dict[str, Any]:

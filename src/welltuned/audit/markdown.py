@@ -6,9 +6,10 @@ Text that is not ours (names of methods, models, files) is escaped: it can neith
 import re
 from collections.abc import Sequence
 
+from welltuned.analysis.claims import Verdict
 from welltuned.analysis.wording import DASH
 from welltuned.audit.assemble import Audit
-from welltuned.audit.tables import TextTable, conclusions_sheet, flips_sheet, reading, tuned_sheet
+from welltuned.audit.tables import TextTable, claims_sheet, conclusions_sheet, flips_sheet, reading, tuned_sheet
 
 HOW = """- **Baseline.** Tuned means at least 3 learning rates, 3 batch sizes and 2 ranks (the criterion of the audit of
   64 papers in arXiv 2602.04998). What a table does not say neither meets nor fails it.
@@ -19,7 +20,9 @@ HOW = """- **Baseline.** Tuned means at least 3 learning rates, 3 batch sizes an
   and the difference exceeds the high noise, with Holm's correction, and after what choosing the best of k adds
   (sigma sqrt(2 ln k)).
 - **Does not survive.** The difference lies within the low noise.
-- **Cannot be told.** Everything else; the reasons stand beside it."""
+- **Cannot be told.** Everything else; the reasons stand beside it.
+- **Claims.** Each is one number with an interval and a region: supported inside it, contradicted outside, else
+  undecided."""
 
 
 def page(audit: Audit) -> str:
@@ -42,6 +45,8 @@ def page(audit: Audit) -> str:
         "",
         *_section("Which conclusions survive", conclusions_sheet(audit), "The table compares no methods."),
         *_section("Flips", flips_sheet(audit), "No method shares two or more configurations with the baseline."),
+        *_section("Claims of the literature", claims_sheet(audit), "The table can reach none of them."),
+        *_unreached(audit),
         "## How the table was read",
         "",
         table(reading(audit)),
@@ -52,6 +57,13 @@ def page(audit: Audit) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _unreached(audit: Audit) -> Sequence[str]:
+    """Say what the table lacks for the claims that it cannot reach."""
+    rest = [found for found in audit.claims if found.verdict is Verdict.NOT_APPLICABLE]
+    told = "; ".join(f"{found.claim.id}: {found.answer.detail.removeprefix('the table lacks ')}" for found in rest)
+    return (f"Out of reach, for want of: {escaped(told)}.", "") if rest else ()
 
 
 def table(sheet: TextTable) -> str:

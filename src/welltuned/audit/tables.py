@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from welltuned.analysis.claims import Answer, Verdict
 from welltuned.analysis.wording import DASH, plural, signed
 from welltuned.audit.assemble import Audit
 from welltuned.audit.conclusions import Conclusion, Standing
@@ -159,6 +160,40 @@ def flips_sheet(audit: Audit) -> TextTable:
         )
     header = ("methods", "shared configurations", "first ahead", "baseline ahead", "advantage of the first", "flipped")
     return TextTable(header, tuple(body), 1)
+
+
+def claims_sheet(audit: Audit) -> TextTable:
+    """Return every claim of the literature that the table can reach, with its number, interval and verdict."""
+    body = [
+        (
+            f"{found.claim.id} {found.claim.statement}",
+            found.claim.threshold,
+            _number(found.answer),
+            found.verdict.value,
+            found.answer.detail or DASH,
+        )
+        for found in audit.claims
+        if found.verdict is not Verdict.NOT_APPLICABLE
+    ]
+    return TextTable(("claim", "holds where", "number", "verdict", "detail"), tuple(body), 5)
+
+
+def claims_line(audit: Audit) -> str:
+    """Count the claims of the literature by what the table says of them, and name those that it decides."""
+    of: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+    for found in audit.claims:
+        of[found.verdict].append(found.claim.id)
+    decided = [f"{verdict.value}: {', '.join(of[verdict])}" for verdict in list(Verdict)[:2] if of[verdict]]
+    rest = f"{len(of[Verdict.UNDECIDED])} undecided, {len(of[Verdict.NOT_APPLICABLE])} out of this table's reach"
+    return f"claims of the literature: {'; '.join([*decided, rest])}"
+
+
+def _number(answer: Answer) -> str:
+    number = answer.number
+    if number is None:
+        return DASH
+    span = "" if number.low is None or number.high is None else f" [{number.low:.3g}, {number.high:.3g}]"
+    return f"{number.value:.3g}{span} {answer.unit} ({number.basis})"
 
 
 def reading(audit: Audit) -> TextTable:

@@ -58,12 +58,12 @@ def command(
         print_json(files.as_json(found))
         return
     show(Console(), found)
-    print(f"look at {page}" if page else "every conclusion, as files: add --to FOLDER")
+    print(f"look at {page}" if page else "every conclusion and claim, as files: add --to FOLDER")
 
 
 def show(console: "Console", audit: "Audit") -> None:
     """Print the audit: the verdict, then the findings, then the tables."""
-    from welltuned.audit.tables import brief_sheet, conclusion_lines, flips_sheet
+    from welltuned.audit.tables import brief_sheet, claims_line, conclusion_lines, flips_sheet
 
     side = audit.book.judging
     which = "higher" if side.higher_is_better else "lower"
@@ -85,6 +85,7 @@ def show(console: "Console", audit: "Audit") -> None:
     shared = flips_sheet(audit)
     if shared.rows:
         _print(console, shared)
+    console.print(claims_line(audit), markup=False, highlight=False)
 
 
 def _print(console: "Console", sheet: "TextTable") -> None:
