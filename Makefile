@@ -10,7 +10,7 @@ WORKERS ?= 2
 .PHONY: demo test bench calibrate same check format clean
 .DEFAULT_GOAL := test
 
-demo: $(STAMP)  ## the main job on the bundled model: about 6 minutes on 2 cores, ends with the report's path
+demo: $(STAMP)  ## the main job on the bundled model: 5 to 9 minutes on 2 cores, ends with the report's path
 	@$(BIN)/welltuned demo
 
 test: $(STAMP)  ## the tests

@@ -78,6 +78,7 @@ def test_its_report_is_made_without_training_code(tmp_path):
     declaration, results = recorded.read(TABLE)
     page = report.build(results, declaration, tmp_path).read_text()
     assert "batch-by-method" in page and page.count("Not drawn") == 1  # the picture of the verdict: it has none
+    assert page.index("Not drawn") > page.rindex("<svg")
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == set(plugins.names("figures")) - {
         "differences"
     }

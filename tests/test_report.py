@@ -133,8 +133,8 @@ def test_the_sections_stand_in_the_order_of_a_reader(page, folder):
     ]
     assert re.findall(r"<h3>([^<]+)", text.partition("Tables</h2>")[0]) == [
         escape(plugins.load("figures", name).title)
-        for name in sorted(plugins.names("figures"), key=lambda name: plugins.load("figures", name).position)
-    ]
+        for name in [*sorted(FIGURES, key=lambda name: plugins.load("figures", name).position), "differences"]
+    ]  # the last was not drawn, for want of a verdict
 
 
 def test_a_name_with_a_script_is_inert(page, folder):

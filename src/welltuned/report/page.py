@@ -36,7 +36,7 @@ def html(content: Content) -> str:
     sections = {
         "Answer": _answer(content),
         "Caveats": _caveats(content.caveats),
-        "Figures": "\n".join(_figure(drawn) for drawn in content.figures),
+        "Figures": "\n".join(_figure(drawn) for drawn in sorted(content.figures, key=_is_missing)),
         "Tables": _tables(content.tables),
         "Declaration": _declaration(content.declaration),
         "Provenance": _provenance(content),
@@ -110,6 +110,11 @@ def _caveats(caveats: Sequence[Caveat]) -> str:
         for caveat in caveats
     )
     return f"<ul class=caveats>\n{items}\n</ul>"
+
+
+def _is_missing(drawn: Drawn) -> bool:
+    """Say whether there was nothing to draw, of which a reader hears last."""
+    return drawn.svg is None
 
 
 def _figure(drawn: Drawn) -> str:
