@@ -250,6 +250,14 @@ class Search(Section):
         default=False,
         description="store the optimizer's moments with every adapter, so that an export can be continued exactly",
     )
+    budget: MaybePositive = Field(
+        default=None,
+        description="what a search may spend on choosing, for each method within each problem: run-equivalents, the "
+        "rows read by one full trial and its validations; none: grid, which trains all there is",
+    )
+    width: Count = Field(
+        default=8, description="trials of each method that a search with a budget asks for at once, before it looks"
+    )
     reserve: Whole = Field(
         default=0,
         description="more learning rates for each cell: outward from a best one on the edge, else beside the best",
@@ -281,7 +289,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that came after the first studies were stored: their default is the value that changes nothing, and the
 # canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
-LATER = frozenset(("reserve", *Compare.model_fields))
+LATER = frozenset(("reserve", "budget", "width", *Compare.model_fields))
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 
