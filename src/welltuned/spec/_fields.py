@@ -114,8 +114,10 @@ MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the nam
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
 DTYPES, TEMPLATES, SUBSETS = ("float32", "bfloat16", "float64"), ("none", "alpaca"), ("first", "seeded")
+QUANTIZATIONS = ("none", "int8")
 OPTIMIZERS, SCHEDULES = ("adamw", "sgd", "sign_sgd"), ("constant", "linear", "cosine", "cosine_with_floor")
 Dtype = Annotated[Literal["float32", "bfloat16", "float64"], Expected("a dtype", "float32", DTYPES)]
+Quantization = Annotated[Literal["none", "int8"], Expected("how weights are held", "none", QUANTIZATIONS)]
 Template = Annotated[Literal["none", "alpaca"], Expected("a prompt template", "none", TEMPLATES)]
 Subset = Annotated[Literal["first", "seeded"], Expected("a way to choose rows", "first", SUBSETS)]
 Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimizer", "adamw", OPTIMIZERS)]
@@ -143,6 +145,9 @@ class Model(Section):
     )
     revision: MaybeText = Field(default=None, description="commit of a hub model; the one found is pinned and recorded")
     dtype: Dtype = Field(default="float32", description="of the frozen base and the activations; adapters are float32")
+    quantization: Quantization = Field(
+        default="none", description="int8: the frozen weights in 8 bits, for half of the memory; methods see these"
+    )
     target_modules: Modules = Field(default=("all-linear",), description="names of the adapted modules, or all-linear")
 
 
