@@ -4,20 +4,24 @@
 
     log2 eta* = centre + rank_slope log2 r + batch_slope log2 B + samples_slope log2 N + noise
 
-so that a surrogate can start from it and refit each of them. It is a guess: a search must be able to leave it.
+so that a surrogate can start from it and refit each of them. It is a guess: a search must be able to leave it. The
+centre is the combination of all formulas (combine.py); slopes are the rules', or the fitted law's where the data could
+tell them; their standard deviations are the measured errors per octave, where a rule was measured.
 """
 
 import math
 from dataclasses import dataclass
 
 from welltuned.transfer import mua
+from welltuned.transfer.combine import combined
+from welltuned.transfer.known_errors import KnownError, fitted_law, known_error
+from welltuned.transfer.rules import BATCH, BATCH_POWER, RANK, SAMPLES, SAMPLES_POWER, variant
 from welltuned.transfer.setting import Setting, check
 from welltuned.transfer.starts import FULL, shift, start
 
-CONSTANT = 0.2  # of 0.2 (s n r)^-1/2: geometric mean of two public tables, .199 (Gemma-3-1B) and .208 (Tinker's)
-BATCH_SIZE, NUM_SAMPLES = 64, 100_000  # where the constant was read off
-FULL_BELOW = 10.0  # LoRA Without Regret 2025: LoRA's best rate over full fine-tuning's, with alpha = 32
-FULL_ALPHA = 32.0
+UNMEASURED_SD = 0.25  # of a slope that no table varies; half the largest slope of a rule, assumed
+UNKNOWN_START_SD = 0.5  # of the rank slope of a method whose start is not known; assumed
+SAMPLES_OCTAVES = 5  # a number of samples that is not known may lie as far from the data's; assumed
 
 
 @dataclass(frozen=True)
@@ -56,36 +60,53 @@ def prior(
     `num_samples` the training rows seen in all (rows times epochs); None: not known, which widens the prior.
     """
     setting = check(Setting(method, rank, alpha, batch_size, base_width, num_samples))
-    batch = Slope(0.5, 0.2, "square-root rule; published tables have 0.5 to 0.6")
-    samples = Slope(-0.2, 0.1, "Gemma-3-1B, 5,000 to 395,000 samples (arXiv 2602.04998)")
+    found = combined(setting)
+    assert found is not None  # muA's formula applies wherever the width is known, and its error is in the file
+    samples = _samples_slope(base_width)
+    variance = found.sd_octaves**2
+    if num_samples is None:
+        variance += (samples.value * SAMPLES_OCTAVES) ** 2
     moved = shift(method)
-    level, slope = _full(setting) if method in FULL else _pair(setting)
-    along_batch = math.log2(batch_size / BATCH_SIZE)
-    along_samples = 0.0 if num_samples is None else math.log2(num_samples / NUM_SAMPLES)
-    variance = 1.0 + moved.sd_octaves**2 + (batch.sd * along_batch) ** 2
-    variance += (samples.sd * along_samples) ** 2 if num_samples is not None else (samples.value * 5) ** 2
     return Prior(
-        centre_log2=level + moved.octaves + batch.value * along_batch + samples.value * along_samples,
+        centre_log2=math.log2(found.rate),
         sd_octaves=math.sqrt(variance),
         shift_octaves=moved.octaves,
         shift_sd_octaves=moved.sd_octaves,
-        rank_slope=slope,
-        batch_slope=batch,
+        rank_slope=_rank_slope(setting),
+        batch_slope=_batch_slope(base_width),
         samples_slope=samples,
     )
 
 
-def _pair(setting: Setting) -> tuple[float, Slope]:
-    """Return log2 of the rate at the reference batch and samples, and the slope along the rank."""
+def _rank_slope(setting: Setting) -> Slope:
+    if setting.method in FULL:
+        return Slope(0.0, 0.0, "full fine-tuning has no rank")
     assert setting.width is not None
     kind = start(setting.method)
-    found = mua.bound(kind or "A", setting.width, setting.rank, setting.scaling, setting.alpha_power)
-    source = f"muA for start {kind}" if kind else "muA for LoRA's start, since this method's is not known"
-    return math.log2(CONSTANT) + found.log2, Slope(found.rank_slope, 0.15 if kind else 0.5, source)
+    bound = mua.bound(kind or "A", setting.width, setting.rank, setting.scaling, setting.alpha_power)
+    if kind is None:
+        return Slope(bound.rank_slope, UNKNOWN_START_SD, "muA for LoRA's start; this method's is not known")
+    error = known_error("rule", variant(RANK, setting), setting.width)
+    return Slope(bound.rank_slope, _sd(error), f"muA for start {kind}; error {_origin(error)}")
 
 
-def _full(setting: Setting) -> tuple[float, Slope]:
-    """Return the same for full fine-tuning, a tenth of LoRA's at alpha = 32; it has no rank."""
-    assert setting.width is not None
-    lora = mua.bound("A", setting.width, 32, FULL_ALPHA / 32, 1.0)
-    return math.log2(CONSTANT / FULL_BELOW) + lora.log2, Slope(0.0, 0.0, "no rank")
+def _batch_slope(width: int) -> Slope:
+    law, error = fitted_law(width), known_error("rule", BATCH.name, width)
+    if law is not None and "batch_power" in law.fitted_powers:
+        return Slope(law.batch_power, _sd(error), f"fitted to {law.data}; error that of the square-root rule there")
+    return Slope(BATCH_POWER, _sd(error), f"square-root rule; error {_origin(error)}")
+
+
+def _samples_slope(width: int) -> Slope:
+    law, error = fitted_law(width), known_error("rule", SAMPLES.name, width)
+    if law is not None and "samples_power" in law.fitted_powers:
+        return Slope(law.samples_power, _sd(error), f"fitted to {law.data}; error that of the samples rule there")
+    return Slope(SAMPLES_POWER, _sd(error), f"{SAMPLES.source}; error {_origin(error)}")
+
+
+def _sd(error: KnownError | None) -> float:
+    return error.rms_per_octave if error is not None and error.rms_per_octave is not None else UNMEASURED_SD
+
+
+def _origin(error: KnownError | None) -> str:
+    return "assumed" if error is None else f"measured on {', '.join(error.tables)}"

@@ -34,6 +34,7 @@ SHIFTS = {
     "vera": Shift(3.3, 1.0, "VeRA, arXiv 2310.11454: about 10 times LoRA's in its tables (from memory)"),
 }
 FULL = ("full", "full_all")
+FULL_SD = 1.0  # octaves, of the factor of ten: "x2" in LoRA Without Regret over its models; assumed
 # The start of a method's two factors: "A" (A random, B zero), "B" (B random, A zero), "AB" (both of like size).
 STARTS = {
     **dict.fromkeys(("lora", "init_a", "dora", "eva", "gralora"), "A"),
