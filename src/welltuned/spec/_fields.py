@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from welltuned import plugins
 from welltuned.errors import suggestion
-from welltuned.spec import _alpha
+from welltuned.transfer import alpha as policies
 
 REQUIRED = ("base", "task", "num_train", "learning_rate")
 
@@ -99,7 +99,7 @@ MaybeText = Annotated[str | None, NONE, Expected('a text in quotes, or "none"', 
 MaybeCount = Annotated[Count | None, NONE, Expected('a whole number >= 1, or "none"', "none")]
 MaybeWhole = Annotated[Whole | None, NONE, Expected('a whole number >= 0, or "none"', "none")]
 MaybePositive = Annotated[Positive | None, NONE, Expected('a finite number > 0, or "none"', "none")]
-Alpha = Annotated[str, BeforeValidator(_alpha.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
+Alpha = Annotated[str, BeforeValidator(policies.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
 Modules = Annotated[
     tuple[str, ...], BeforeValidator(_names), Field(min_length=1), Expected("a list of module names", ["all-linear"])
 ]
@@ -108,7 +108,9 @@ RankPattern = Annotated[
     tuple[str, ...], BeforeValidator(_pattern(_rank)), Expected('a list like ["q_proj=4"]', ["q_proj=4"])
 ]
 AlphaPattern = Annotated[
-    tuple[str, ...], BeforeValidator(_pattern(_alpha.canonical)), Expected('a list like ["q_proj=2r"]', ["q_proj=2r"])
+    tuple[str, ...],
+    BeforeValidator(_pattern(policies.canonical)),
+    Expected('a list like ["q_proj=2r"]', ["q_proj=2r"]),
 ]
 MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the name of a method", "lora")]
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
