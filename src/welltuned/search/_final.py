@@ -5,6 +5,8 @@ each choice that yields trials and goes on when all of them have ended. It is st
 but the results of what it yielded, so resuming is going through the same rounds again, in whatever order these came.
 """
 
+import functools
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -34,6 +36,12 @@ def pending(rounds: Iterator[Sequence[Trial]], done: Done) -> tuple[Trial, ...]:
 def by_trial(results: Sequence[Result]) -> dict[Key, Result]:
     """Return the results by trial and role."""
     return {(result.trial_id, result.role): result for result in results}
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def key_of(trial: Trial) -> Key:
+    """Return what a trial's result is found by; searches ask again and again, and an id is a hash of everything."""
+    return trial.id, trial.role
 
 
 def finish(plan: Plan, done: Done, chosen: Sequence[tuple[Config, int]]) -> Proposal:
@@ -66,9 +74,15 @@ def score_nats(result: Result) -> float | None:
     return result.validation_nll if result.status is Status.FINISHED else None
 
 
+def rank(candidate: Candidate, trial: Trial | None, done: Done) -> tuple[float, float]:
+    """Return what candidates are sorted by: the loss of a trial of theirs, then the rate; last is who has no score."""
+    loss = None if trial is None else score_nats(done[key_of(trial)])
+    return math.inf if loss is None else loss, candidate.config.learning_rate
+
+
 def missing(trials: Sequence[Trial], done: Done) -> tuple[Trial, ...]:
     """Return the trials that have no result."""
-    return tuple(trial for trial in trials if (trial.id, trial.role) not in done)
+    return tuple(trial for trial in trials if key_of(trial) not in done)
 
 
 def _wants_exam(plan: Plan, trial: Trial, result: Result) -> bool:

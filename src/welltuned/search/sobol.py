@@ -23,7 +23,7 @@ def propose(plan: Plan, results: Sequence[Result]) -> Proposal:
 def rounds(plan: Plan, choice: _space.Choice, done: _final.Done) -> Iterator[Sequence[Trial]]:
     """Yield the trials that the budget pays for at once, since no point looks at another's result."""
     del done
-    cheapest = min(sum(choice.cost(trial) for trial in candidate.trials) for candidate in choice.candidates)
+    cheapest = min(map(choice.full_cost, choice.candidates))
     budget = math.inf if plan.budget is None else plan.budget
     number = min(len(choice.candidates), math.floor(budget / cheapest + _space.ROUNDING))
     yield _space.affordable(choice, first(plan, choice, number), plan.budget)
