@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from welltuned.errors import InputError
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 
 
-class Frozen(NamedTuple):
+@dataclass(frozen=True)
+class Frozen:
     """The frozen layer that a parametrisation adds to."""
 
-    weight_OI: Tensor
+    weight: Callable[[], Tensor]  # [O, I]; called only where it is needed: a base in 8 bits makes it anew each time
     bias_O: Tensor | None
     dropped: bool  # x has lost entries to dropout, so that W x is not the base's output without its bias
+
+    @property
+    def weight_OI(self) -> Tensor:
+        """Return the weight, [O, I]."""
+        return self.weight()
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from welltuned import plugins, rng
-from welltuned.methods._method import Frozen, Method, Parametrisation, State
+from welltuned.methods._method import Context, Frozen, Method, Parametrisation, State
 from welltuned.models.base import Base
 from welltuned.packing import continued, samples, whole
 from welltuned.packing.adapter_file import Moments
 from welltuned.packing.batch import RowTable
+from welltuned.packing.starts import Starts
 from welltuned.records import Trial
 from welltuned.spec import Spec
 
@@ -274,13 +275,34 @@ def _initial_states(base: Base, trials: Sequence[Trial], table: RowTable | None)
         contexts = {look: samples.contexts(base, table, look, sites) for look in dict.fromkeys(looks)}
         for site in sites:
             weight_OI = base.weight(site)
-            analyses: dict = {}
+            here = _Site(site, weight_OI, Starts(weight_OI), {})
             for trial, method, look, state in zip(trials, methods, looks, states, strict=True):
-                key = (method.analyse, look)
-                if method.analyse is not None and key not in analyses:
-                    analyses[key] = method.analyse(weight_OI, contexts[look][site])
-                state[site] = _initial_state(weight_OI, method, analyses.get(key), trial, site)
+                state[site] = here.start(trial, method, look, contexts[look][site])
     return states
+
+
+@dataclass
+class _Site:
+    """A site while its trials start."""
+
+    name: str
+    weight_OI: Tensor
+    starts: Starts
+    analyses: dict[tuple, Any]
+
+    def start(self, trial: Trial, method: Method, look: samples.Look, context: Context) -> State:
+        """Return a trial's tensors at step 0."""
+
+        def compute() -> State:
+            key = (method.analyse, look)
+            if method.analyse is not None and key not in self.analyses:
+                self.analyses[key] = method.analyse(self.weight_OI, context)
+            return _initial_state(self.weight_OI, method, self.analyses.get(key), trial, self.name)
+
+        config = trial.config
+        rank, scaling = site_rank(trial, self.name, self.weight_OI.shape), site_scaling(trial, self.name)
+        facts = (config.method, config.method_version, config.method_source, rank, scaling)
+        return self.starts.get(method, facts, compute)
 
 
 def _initial_state(weight_OI: Tensor, method: Method, analysis: object, trial: Trial, site: str) -> State:
