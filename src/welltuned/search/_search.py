@@ -16,6 +16,26 @@ class Plan(Protocol):
         ...
 
     @property
+    def seed(self) -> int:
+        """The study's seed, from which a search's random streams derive."""
+        ...
+
+    @property
+    def budget(self) -> float | None:
+        """What choosing may cost, for each method within each problem, in run-equivalents; None: all there is."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """The trials of each method that are asked for at once."""
+        ...
+
+    @property
+    def problem(self) -> tuple[str, ...]:
+        """The fields of a cell that pose its problem: methods are compared within one and never across."""
+        ...
+
+    @property
     def cell(self) -> tuple[str, ...]:
         """The fields that define a cell, within which the learning rate is tuned."""
         ...

@@ -116,8 +116,10 @@ MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the nam
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
 DTYPES, TEMPLATES, SUBSETS = ("float32", "bfloat16", "float64"), ("none", "alpaca"), ("first", "seeded")
+QUANTIZATIONS = ("none", "int8")
 OPTIMIZERS, SCHEDULES = ("adamw", "sgd", "sign_sgd"), ("constant", "linear", "cosine", "cosine_with_floor")
 Dtype = Annotated[Literal["float32", "bfloat16", "float64"], Expected("a dtype", "float32", DTYPES)]
+Quantization = Annotated[Literal["none", "int8"], Expected("how weights are held", "none", QUANTIZATIONS)]
 Template = Annotated[Literal["none", "alpaca"], Expected("a prompt template", "none", TEMPLATES)]
 Subset = Annotated[Literal["first", "seeded"], Expected("a way to choose rows", "first", SUBSETS)]
 Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimizer", "adamw", OPTIMIZERS)]
@@ -145,6 +147,9 @@ class Model(Section):
     )
     revision: MaybeText = Field(default=None, description="commit of a hub model; the one found is pinned and recorded")
     dtype: Dtype = Field(default="float32", description="of the frozen base and the activations; adapters are float32")
+    quantization: Quantization = Field(
+        default="none", description="int8: the frozen weights in 8 bits, for half of the memory; methods see these"
+    )
     target_modules: Modules = Field(default=("all-linear",), description="names of the adapted modules, or all-linear")
 
 
@@ -252,6 +257,14 @@ class Search(Section):
         default=False,
         description="store the optimizer's moments with every adapter, so that an export can be continued exactly",
     )
+    budget: MaybePositive = Field(
+        default=None,
+        description="what a search may spend on choosing, for each method within each problem: run-equivalents, the "
+        "rows read by one full trial and its validations; none: grid, which trains all there is",
+    )
+    width: Count = Field(
+        default=8, description="trials of each method that a search with a budget asks for at once, before it looks"
+    )
     reserve: Whole = Field(
         default=0,
         description="more learning rates for each cell: outward from a best one on the edge, else beside the best",
@@ -283,7 +296,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that came after the first studies were stored: their default is the value that changes nothing, and the
 # canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
-LATER = frozenset(("reserve", *Compare.model_fields))
+LATER = frozenset(("reserve", "budget", "width", *Compare.model_fields))
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 
