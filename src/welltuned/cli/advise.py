@@ -12,6 +12,8 @@ from welltuned.analysis.wording import DASH
 from welltuned.cli._options import Json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from welltuned.transfer.advice import Advice, Step
     from welltuned.transfer.combine import Combined, Suggestion
     from welltuned.transfer.known_errors import KnownError
@@ -49,29 +51,34 @@ def command(
 
     plugins.load("methods", method)  # a name that is none is reported with a suggestion
     modules = tuple(part.strip() for part in (target_modules or "").split(",") if part.strip())
-    width, family = _width(model, hidden_size, modules)
+    width, family, note = _width(model, hidden_size, modules)
     found = advise(_setting(method, rank, alpha, batch_size, width, num_samples, family, full_learning_rate))
-    notes = (*found.cautions, *_module_notes(modules))
+    notes = (*found.cautions, *_module_notes(modules), *note)
     if as_json:
         print_json(_json(found, notes))
     else:
-        print(_page(found, notes, model))
+        _print(found, notes, model)
 
 
-def _width(model: str | None, hidden_size: int | None, modules: tuple[str, ...]) -> tuple[int, str]:
-    """Return the number of inputs of the adapted layers, and the model's family ("" where nobody says)."""
+def _width(model: str | None, hidden_size: int | None, modules: tuple[str, ...]) -> tuple[int, str, tuple[str, ...]]:
+    """Return the inputs of the adapted layers, the model's family ("" where nobody says), and what to mind of these."""
     from welltuned import model_facts
     from welltuned.errors import InputError, problem
 
     if hidden_size is not None and hidden_size < 1:
         raise InputError(problem("--hidden-size", hidden_size, "an integer >= 1", "look it up in the config.json"))
+    if model is None and hidden_size is None:
+        raise InputError(problem("advise", "nothing", "--model or --hidden-size", "name the model, or say its width"))
     if model is None:
+        assert hidden_size is not None
+        return hidden_size, "", ()
+    try:
+        facts = model_facts.read(model)
+    except InputError:
         if hidden_size is None:
-            do = "name the model, or give its hidden size"
-            raise InputError(problem("advise", "nothing", "--model or --hidden-size", do))
-        return hidden_size, ""
-    facts = model_facts.read(model)
-    return hidden_size or model_facts.inputs(facts, modules), facts.family
+            raise
+        return hidden_size, "", (f"{model} could not be read: its family is not known",)
+    return hidden_size or model_facts.inputs(facts, modules), facts.family, ()
 
 
 def _setting(
@@ -102,27 +109,42 @@ def _module_notes(modules: tuple[str, ...]) -> tuple[str, ...]:
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def _page(found: "Advice", notes: tuple[str, ...], model: str | None) -> str:
-    from welltuned.cli._text import table
+def _print(found: "Advice", notes: tuple[str, ...], model: str | None) -> None:
+    from rich.console import Console
 
-    parts = [_heading(found.setting, model), ""]
-    rows = [
-        [one.formula.name, _rate(one.rate), *_error(one.error), one.formula.source]
-        for one in found.suggestions
-        if one.rate is not None
-    ]
-    parts += [table(["formula", "learning rate", "median", "90 %", "n", "source"], rows), ""]
-    silent = [f"{one.formula.name}: no suggestion, it {one.reason}" for one in found.suggestions if one.rate is None]
-    parts += silent + ([""] if silent else [])
-    parts += [_together(found.combined), ""]
-    moves = [[step.change, _factor(step), *_error(step.error), step.rule.source] for step in found.steps]
-    parts += [table(["with", "learning rate", "median", "90 %", "n", "source"], moves), ""]
-    parts.append(
-        "median and 90 %: of the error in octaves (1 is a factor of 2), on n published or recorded best rates"
-        f"{' of ' + found.scale.title if found.scale else ''}; * those that constants were fitted to"
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_heading(found.setting, model))
+    suggested = [one for one in found.suggestions if one.rate is not None]
+    rows = [(one.formula.name, _rate(one.rate), *_error(one.error), one.formula.source) for one in suggested]
+    console.print(_table("formula", rows), soft_wrap=False)
+    for one in found.suggestions:
+        if one.rate is None:
+            console.print(f"{one.formula.name}: nothing, it {one.reason}")
+    console.print(f"\n{_together(found.combined)}\n")
+    moves = [(step.change, _factor(step), *_error(step.error), step.rule.source) for step in found.steps]
+    console.print(_table("from here, with", moves), soft_wrap=False)
+    of = f" of {found.scale.title}" if found.scale else ""
+    console.print(
+        f"median, 90 %: of the error in octaves (1 is a factor of 2) on n best rates, or pairs of them,{of}\n"
+        "*: constants were fitted to these; docs/rules.md explains formulas and rules"
     )
-    parts += [f"note: {note}" for note in notes]
-    return "\n".join(parts)
+    for note in notes:
+        console.print(f"note: {note}")
+
+
+def _table(first: str, rows: list[tuple[str, ...]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    table.add_column("learning rate", justify="right", overflow="fold")
+    for heading in ("median", "90 %", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _heading(setting: "Setting", model: str | None) -> str:
@@ -151,10 +173,11 @@ def _factor(step: "Step") -> str:
     return f"no rule: {step.reason}" if step.factor is None else f"x {step.factor:.2f}"
 
 
-def _error(error: "KnownError | None") -> list[str]:
+def _error(error: "KnownError | None") -> tuple[str, str, str]:
+    """Write median, 90 % quantile and number; dashes where nothing was measured."""
     if error is None:
-        return [DASH, DASH, "not measured"]
-    return [f"{error.median:.2f}", f"{error.q90:.2f}", f"{error.num}{'' if error.held_out else '*'}"]
+        return (DASH, DASH, DASH)
+    return (f"{error.median:.2f}", f"{error.q90:.2f}", f"{error.num}{'' if error.held_out else '*'}")
 
 
 # For programs ---------------------------------------------------------------------------------------------------------

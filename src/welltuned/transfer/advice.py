@@ -7,7 +7,7 @@ from welltuned.transfer.combine import Combined, Suggestion, combined, suggestio
 from welltuned.transfer.known_errors import KnownError, Scale
 from welltuned.transfer.rules import FEWEST_STEPS, RULES, Rule, variant
 from welltuned.transfer.setting import Setting, check
-from welltuned.transfer.starts import FULL
+from welltuned.transfer.starts import FULL, shift
 
 FAR = 1.0  # octaves of width beyond what was measured, from which on it is said; assumed
 
@@ -62,9 +62,7 @@ def steps(setting: Setting) -> tuple[Step, ...]:
 def _step(rule: Rule, change: str, here: Setting, there: Setting) -> Step:
     reason = rule.misfit(here, there)
     factor = None if reason else 2.0 ** rule.log2_factor(here, there)
-    # The shifts that were measured are those between adapters: nothing was measured on full fine-tuning yet.
-    name = f"{rule.name}, {there.method}" if there.method in FULL else variant(rule, here)
-    return Step(rule, change, factor, reason, known_errors.known_error("rule", name, here.width))
+    return Step(rule, change, factor, reason, known_errors.known_error("rule", variant(rule, there), here.width))
 
 
 def _doubled(policy: str) -> str:
@@ -88,6 +86,11 @@ def cautions(setting: Setting, together: Combined | None) -> tuple[str, ...]:
         found.append(
             f"no model of about this width was measured: the nearest have hidden sizes {scale.low_width} to "
             f"{scale.high_width}"
+        )
+    if setting.method != "lora":
+        found.append(
+            f"errors of formulas were measured on plain LoRA; the factor of {setting.method} against it ("
+            f"x {2.0 ** shift(setting.method).octaves:.2f}, {shift(setting.method).source}) adds its own"
         )
     if setting.num_samples is None:
         found.append("the number of samples is not known (--num-samples): longer runs want lower rates")
