@@ -32,6 +32,7 @@ class Formula:
     standing: str  # "derived" | "published" | "fitted"
     misfit: Callable[[Setting], str]
     rate: Callable[[Setting], float]
+    lawful: bool = True  # False: one rate for all settings, which takes no part in a combination
 
 
 def _as_method(rate: float, setting: Setting) -> float:
@@ -178,6 +179,7 @@ QLORA_HABIT = Formula(
     standing="published",
     misfit=_qlora_misfit,
     rate=_qlora,
+    lawful=False,
 )
 
 
