@@ -22,7 +22,7 @@ def test_the_examples_in_the_docstrings_are_true(module):
     assert doctest.testmod(module).failed == 0
 
 
-# muA's bound against the steps that it bounds ---------------------------------------------------------------------------
+# muA's bound against the steps that it bounds -------------------------------------------------------------------------
 
 
 def starting_factors(kind, n, r, s, rng):
