@@ -71,6 +71,6 @@ def configs():
 def test_a_plan_says_that_its_time_is_assumed(tmp_path, monkeypatch, capsys):
     (tmp_path / "small.toml").write_text(TEXT)
     monkeypatch.setattr(speed, "speed", lambda options, dtype, observe: speed.ASSUMED)
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["plan", str(tmp_path / "small.toml"), "--folder", str(tmp_path / "none"), "--threads", "1"])
     assert "(assumed for two cores, not measured)" in " ".join(capsys.readouterr().out.split())
