@@ -100,7 +100,7 @@ def smollm2(options: Options, samples: int, target: float) -> Case | str:
 
 def make(name: str, options: Options) -> Case | str:
     """Return a case by name, or why it is skipped. The targets are those that the benchmark was set up with."""
-    methods = {"pissa": 0.6}
+    methods = {"pissa": 0.6, "dora": 0.6}
     batches = {"batch-4": (4, 512, 8.0), "batch-16": (16, 512, 4.5), "batch-64": (64, 1024, 3.0)}
     if name in batches:
         return batch(options, *batches[name])
@@ -109,7 +109,7 @@ def make(name: str, options: Options) -> Case | str:
     return mixed(options, 1024, 4.5) if name == "mixed" else smollm2(options, 32, 2.0)
 
 
-NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "smollm2")
+NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "dora", "smollm2")
 
 
 def measured(configs: Sequence[Config], num_measured: int | None) -> list[Config]:

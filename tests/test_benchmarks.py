@@ -161,6 +161,7 @@ def test_cases_have_the_trials_that_their_titles_say(base):
     assert {name: [len(each.configs) for each in found] for name, found in sizes.items()} == {
         **{name: [32] * 4 for name in ("batch-4", "batch-16", "batch-64", "mixed")},
         "pissa": [32, 32],
+        "dora": [32, 32],
     }
     assert len({config.batch_size for config in sizes["mixed"][0].configs}) == 4
     assert "needs --smollm2" in cases.make("smollm2", options(base))

@@ -515,4 +515,5 @@ def exam_flops(config: Config, survey: Survey) -> float:
     """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
     num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
     weights = survey.num_base_weights + survey.num_head_weights + flops.num_added(config, survey)
+    weights += flops.num_frozen(config, survey)
     return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

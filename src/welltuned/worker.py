@@ -130,10 +130,10 @@ def _adapters(job: ExamJob | RetentionJob, model: PackedModel, runtime: Runtime)
 
 def _model(config: Config, runtime: Runtime) -> PackedModel:
     """Return the packed base of a configuration, the one held if it is the same; every load is probed."""
-    key = (config.base, config.revision, config.base_hash, config.dtype, config.target_modules, runtime.device)
+    arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device, config.quantization)
+    key = (config.base_hash, *arguments)
     if _held.key != key or _held.model is None:
         _held.key = _held.model = None  # free the old one before the new one is loaded
-        arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device)
         model = PackedModel(bases.load(*arguments))
         probe.check(model)
         _held.key, _held.model = key, model

@@ -81,7 +81,7 @@ class Table:
         return Table(tuple(runs), self.metric, self.higher_is_better)
 
 
-PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+PROBLEM = ("base", "revision", "dtype", "quantization", "task", "num_train", "num_validation", "target_modules")
 SETTING = (
     *("alpha", "alpha_pattern", "rank_pattern", "dropout", "start_from", "loraplus_lr_ratio"),
     *("optimizer", "beta1", "beta2", "beta2_batch_size", "epsilon", "momentum", "weight_decay", "max_grad_norm"),

@@ -41,7 +41,8 @@ def check(config: Config) -> tuple[Check, ...]:
 
 def check_on(config: Config, method: str) -> tuple[Check, ...]:
     """Run one method's conformance on the base of a configuration; the base's own probes come first."""
-    model = PackedModel(bases.load(config.base, config.revision, config.dtype, config.target_modules))
+    arguments = (config.base, config.revision, config.dtype, config.target_modules)
+    model = PackedModel(bases.load(*arguments, quantization=config.quantization))
     probe.check(model)
     return check_method(model, config, method)
 

@@ -1,4 +1,4 @@
-"""What this machine has to give: threads and memory."""
+"""What this machine has to give: threads, memory, and a folder for what is cheap to find again."""
 
 import os
 import shutil
@@ -10,6 +10,11 @@ from welltuned.errors import InputError, MachineError, problem
 SHARE = 0.8  # of what is free now, since other programs grow too; assumed
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
+
+
+def cache_folder() -> Path:
+    """Return where what is cheap to find again is kept between studies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "welltuned"
 
 
 def num_threads() -> int:

@@ -56,6 +56,10 @@ class Choice:
         """Return the planned cost of a trial in run-equivalents."""
         return rows_read(trial.config if isinstance(trial, Trial) else trial) / self._full_rows
 
+    def full_cost(self, candidate: Candidate) -> float:
+        """Return the planned cost of a candidate's full trials, on all selection seeds, in run-equivalents."""
+        return sum(self.cost(config) for config in candidate.configs)
+
     @property
     def _full_rows(self) -> int:
         return max(rows_read(candidate.config) for candidate in self.candidates)
@@ -91,7 +95,7 @@ def affordable(choice: Choice, candidates: Sequence[Candidate], budget: float | 
     trials: list[Trial] = []
     left = math.inf if budget is None else budget + ROUNDING
     for candidate in candidates:
-        left -= sum(choice.cost(trial) for trial in candidate.trials)
+        left -= choice.full_cost(candidate)
         if left < 0:
             break
         trials += candidate.trials

@@ -3,7 +3,7 @@
 The order is one random permutation of each choice's candidates, so a larger budget goes on where a smaller one ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from welltuned import rng
 from welltuned.records import Proposal, Result, Trial
@@ -13,20 +13,20 @@ from welltuned.search._search import Plan, Search
 
 def propose(plan: Plan, results: Sequence[Result]) -> Proposal:
     """Want every choice's draws, then the reruns of each one's best, then their grading; then nothing."""
-    done = _final.by_trial(results)
-    found = _space.choices(plan)
-    if wanted := _final.missing([trial for choice in found for trial in drawn(plan, choice)], done):
-        return Proposal(wanted, (), False)
-    bests = [(best.config, choice.num_confirm) for choice in found if (best := _final.best(choice, done))]
-    return _final.finish(plan, done, bests)
+    return _final.conduct(plan, results, rounds)
 
 
-def drawn(plan: Plan, choice: _space.Choice) -> list[Trial]:
-    """Return the trials of the candidates that the budget pays for, in the order of the draw."""
-    order: list[int] = (
-        rng.stream(plan.seed, "search", "uniform", choice.name).permutation(len(choice.candidates)).tolist()
-    )
-    return _space.affordable(choice, [choice.candidates[place] for place in order], plan.budget)
+def rounds(plan: Plan, choice: _space.Choice, done: _final.Done) -> Iterator[Sequence[Trial]]:
+    """Yield the trials that the budget pays for at once, since no draw looks at another's result."""
+    del done
+    yield _space.affordable(choice, shuffled(plan, choice, "uniform"), plan.budget)
+
+
+def shuffled(plan: Plan, choice: _space.Choice, search: str) -> list[_space.Candidate]:
+    """Return a choice's candidates in the order of the draw."""
+    generator = rng.stream(plan.seed, "search", search, choice.name)
+    order: list[int] = generator.permutation(len(choice.candidates)).tolist()
+    return [choice.candidates[place] for place in order]
 
 
 SEARCH = Search(

@@ -17,11 +17,12 @@ from welltuned import plan as plans
 from welltuned.costs import flops, packing
 from welltuned.errors import MachineError
 from welltuned.executors.inline import Inline
+from welltuned.executors.machine import cache_folder
 from welltuned.plan import Speed
 from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, Trial
 from welltuned.spec import Spec
 from welltuned.study.options import Options
-from welltuned.study.surveys import cache_folder, source_version
+from welltuned.study.surveys import source_version
 
 BASES = ("abacus-small", "abacus-large")
 NUM_TRIALS, BATCH_SIZE, NUM_STEPS = 16, 4, 8  # about 35,000 tokens: a few seconds for both bases on two cores; assumed

@@ -39,3 +39,14 @@ def multiplier(policy: str, rank: int) -> float:
     if policy.endswith("r"):
         return float(policy.removesuffix("r") or 1)
     return float(policy) / rank
+
+
+def power(policy: str) -> float:
+    """Return g where the multiplier of B A x falls as r^-g when only the rank changes: 0, 1/2 or 1.
+
+    >>> power("2r"), power("16/sqrt(r)"), power("16")
+    (0.0, 0.5, 1.0)
+    """
+    if policy.endswith("/sqrt(r)"):
+        return 0.5
+    return 0.0 if policy.endswith("r") else 1.0
