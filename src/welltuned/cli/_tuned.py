@@ -4,7 +4,7 @@ import dataclasses
 
 from welltuned.analysis.wording import DASH, nats_text, plural, rate_text
 from welltuned.cli._text import table
-from welltuned.search._beliefs import Belief, BestRate
+from welltuned.search._beliefs import Belief
 from welltuned.study.tune import Tuned
 
 WIDE = 2.0  # factor between the ends of a learning rate's interval and its middle from which on it is said; assumed
@@ -14,7 +14,7 @@ NORMAL_95 = 1.96
 def tuned_text(tuned: Tuned) -> str:
     """Return the choice with its uncertainty, what would be best elsewhere, and how far the budget went."""
     belief, config = tuned.belief, tuned.config
-    own = _own(tuned)
+    own = tuned.best_rate
     low, high = (None, None) if own is None else rate_interval(own.log2_rate, own.sd)
     rate_span = DASH if low is None else f"{rate_text(low)} to {rate_text(high)} (95 %)"
     plateau = DASH if belief.plateau is None else f"{belief.plateau[0]} to {belief.plateau[1]}"
@@ -48,12 +48,6 @@ def tuned_text(tuned: Tuned) -> str:
     )
 
 
-def _own(tuned: Tuned) -> BestRate | None:
-    """Return what is known of the learning rate at the choice's own batch size and rank."""
-    place = (tuned.config.batch_size, tuned.config.rank)
-    return next((one for one in tuned.belief.best_rates if (one.batch_size, one.rank) == place), None)
-
-
 def _elsewhere(belief: Belief) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for one in sorted(belief.best_rates, key=lambda one: (one.rank, one.batch_size)):
@@ -74,7 +68,7 @@ def endings(tuned: Tuned) -> list[str]:
     """Say plainly what the budget could not tell."""
     belief = tuned.belief
     lines: list[str] = []
-    own = _own(tuned)
+    own = tuned.best_rate
     if own is not None and 2.0 ** (NORMAL_95 * own.sd) > WIDE:
         lines.append(f"Your budget only separates learning rates within a factor of {2.0 ** (NORMAL_95 * own.sd):.1f}.")
     if own is not None and own.edge:

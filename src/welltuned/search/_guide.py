@@ -183,7 +183,7 @@ def _room(view: View) -> float:
     full = max(option.cost for option in view.field.options)
     if view.spent < FIRST:
         return FIRST
-    return min(max(full, view.spent * GROWTH), max(full, ROUND_SHARE * (view.left + view.spent)))+ROUNDING
+    return min(max(full, view.spent * GROWTH), max(full, ROUND_SHARE * (view.left + view.spent))) + ROUNDING
 
 
 def _is_full(field: Field) -> np.ndarray:

@@ -125,7 +125,9 @@ def plain(values: Values) -> Plain:
     return Plain(process, value, _score(values, kernel, noise, values.value_N, zero))
 
 
-def _likeliest(values: Values, kernels: tuple[Kernel, ...] | list[Kernel], miss: Floats, extra: Floats) -> tuple[Kernel, float]:
+def _likeliest(
+    values: Values, kernels: tuple[Kernel, ...] | list[Kernel], miss: Floats, extra: Floats
+) -> tuple[Kernel, float]:
     """Return the kernel and seed noise of the highest evidence, the noise's prior included."""
 
     def evidence(kernel: Kernel, noise: float) -> float:

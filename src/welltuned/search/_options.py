@@ -142,7 +142,9 @@ def seen(found: Sequence[Field], results: Iterable[Result]) -> tuple[Seen, ...]:
         if at is not None:
             high = _too_high(result)
             scored = result.status is Status.FINISHED and not high
-            known.append(Seen(*at, result.config, result.validation_nll if scored else None, high, result.base_validation_nll))
+            known.append(
+                Seen(*at, result.config, result.validation_nll if scored else None, high, result.base_validation_nll)
+            )
     return tuple(known)
 
 

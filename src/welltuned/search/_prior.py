@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from welltuned.costs import flops
 from welltuned.records import Config
 
-BATCH = 0.4  # exponent of the batch size: .5 by theory for sign-like updates, .51 to .62 on Gemma, less what steps explain
+BATCH = (
+    0.4  # exponent of the batch size: .5 by theory for sign-like updates, .51 to .62 on Gemma, less what steps explain
+)
 PRODUCT = -0.5  # of alpha times rank, for a random A and a B of zero (muA, arXiv 2602.06204)
 SAMPLES = -0.2  # of the samples trained on; Gemma-3-1B (arXiv 2602.04998)
 BOX = 0.25  # standard deviation of the centre, as a part of the offered rates' width; assumed

@@ -17,7 +17,11 @@ from welltuned.search._options import Floats, Ints, Points
 
 WIDTH = 2.0  # w, octaves below which the low side is a parabola; assumed
 SOFT = 0.4  # octaves over which runs begin to diverge; assumed
-SHAPE = ("log_low", "log_high", "log_edge")  # logarithms of k_low, k_high (scaled losses per octave^2) and edge (octaves)
+SHAPE = (
+    "log_low",
+    "log_high",
+    "log_edge",
+)  # logarithms of k_low, k_high (scaled losses per octave^2) and edge (octaves)
 SHAPE_MEAN = (np.log(0.1), np.log(0.3), np.log(3.0))  # assumed: wide enough that a handful of results decide
 SHAPE_SD = (1.2, 1.2, 0.5)
 COMMON_SD = (0.2, 0.03, 0.25, 0.15)  # of s, bend, rho, h: octaves per octave (bend: per octave^2); assumed
