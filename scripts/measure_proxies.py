@@ -1,6 +1,6 @@
 """Measure what a proxy is worth on recorded surfaces: regret and cost against tuning the target itself (F46).
 
-    python -m scripts.measure_proxies --surfaces RUNS    # the folder of scripts/record_surfaces.py
+    python -m scripts.measure_proxies
 
 A proxy is tuned exhaustively (every batch size and learning rate of its table), its best cell is moved to the target by
 `transfer/proxy.py`, and the target is judged at what comes out: at the suggested learning rate alone, and at the best
@@ -9,16 +9,14 @@ relative to the target's own best; cost is in seconds as recorded, relative to t
 proxy: a lower rank, a smaller model, and (the negative control) less data.
 """
 
-import argparse
 import bisect
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from scripts.rule_tables import ABACUS_WIDTHS, finished
+from scripts.rule_tables import ABACUS_WIDTHS, surface_results
 
 from welltuned.analysis import optimum
 from welltuned.analysis.cells import score_nats
@@ -76,9 +74,7 @@ class Outcome:
 
 def main() -> None:
     """Read what is there, pair it, and print a table for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--surfaces", type=Path, required=True, help="folder that the surfaces were recorded in")
-    found = surfaces_of(finished(parser.parse_args().surfaces))
+    found = surfaces_of(surface_results())
     print(f"{len(found)} surfaces")
     for kind in KINDS:
         outcomes = [outcome for one, other in pairs(found, kind) if (outcome := judge(kind, one, other)) is not None]

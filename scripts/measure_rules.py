@@ -1,9 +1,8 @@
 """Measure how far the rules of `transfer/` are off on every table there is, and write their errors.toml.
 
-    python -m scripts.measure_rules --data FOLDER --surfaces RUNS
+    python -m scripts.measure_rules --data FOLDER; python -m scripts.rules_page
 
-`--data` is the folder of the published tables, `--surfaces` that of scripts/record_surfaces.py; what is not given or
-not there is left out, and said so.
+`--data` is the folder of the published tables; what is not there is left out, and said so.
 
 An error is log2 of suggested over measured best learning rate. Constants are fitted to development cells only; an error
 is quoted on held-out cells where there are any. Cells of fewer optimizer steps than the rules' domain are left out.
@@ -40,9 +39,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the published tables")
-    parser.add_argument("--surfaces", type=Path, help="folder that the surfaces were recorded in")
-    given = parser.parse_args()
-    found = all_cells(given.data, given.surfaces)
+    found = all_cells(parser.parse_args().data)
     cells = [cell for cell in found if has_steps(cell.setting)]
     print(f"{len(cells)} optima; {len(found) - len(cells)} more have under {FEWEST_STEPS} optimizer steps")
     for row in measure(cells):
@@ -62,13 +59,9 @@ def measure(cells: Sequence[Cell]) -> list[KnownError]:
     return errors
 
 
-def all_cells(data: Path | None, runs: Path | None) -> list[Cell]:
+def all_cells(data: Path | None) -> list[Cell]:
     """Return the optima of every table there is."""
-    cells = [*gemma(), *recorded_studies()]
-    if runs is None:
-        print("missing: the recorded surfaces")
-    else:
-        cells += surfaces(runs)
+    cells = [*gemma(), *recorded_studies(), *surfaces()]
     for name, read in {"tinker_sft_sweep": tinker, "mlperf_llama2_70b_lora": mlperf}.items():
         if data is not None and (data / name).is_dir():
             cells += read(data)

@@ -98,7 +98,7 @@ def test_the_committed_file_reads_back_as_it_is_written(elsewhere):
 def test_the_committed_errors_on_published_tables_are_what_they_give(elsewhere):
     committed = known_errors.Path(known_errors.__file__).parent / "errors.toml"
     known = {line for line in committed.read_text().split("\n\n") if f'scale = "{LARGE}"' in line}
-    cells = [cell for cell in measure_rules.all_cells(REAL, None) if measure_rules.has_steps(cell.setting)]
+    cells = [cell for cell in measure_rules.all_cells(REAL) if measure_rules.has_steps(cell.setting)]
     measure_rules.measure(cells)
     again = {line for line in elsewhere.read_text().split("\n\n") if f'scale = "{LARGE}"' in line}
     assert known == again
@@ -117,6 +117,23 @@ def test_published_best_rates_lie_within_the_intervals():
     cells = [cell for cell in rule_tables.tinker(REAL) + rule_tables.mlperf(REAL)]
     inside = [found.low <= cell.rate <= found.high for cell in cells if (found := combine.combined(cell.setting))]
     assert len(inside) == len(cells) > 40 and np.mean(inside) >= 0.9
+
+
+def test_a_surface_that_the_manifest_does_not_list_is_held_out(tmp_path):
+    """The study of tests/recorded, put where surfaces lie: lora and pissa at rank 8 are listed, milora is not."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "manifest.toml").write_text('development = ["abacus-small r8 lora", "abacus-small r8 pissa"]')
+    study = rule_tables.RECORDED / "batch_by_method.jsonl.gz"
+    for name in ("one.jsonl.gz", "abacus-small-probe.jsonl.gz"):
+        (tmp_path / "tables" / name).write_bytes(study.read_bytes())
+    cells = list(rule_tables.surfaces(tmp_path))
+    assert {(cell.setting.method, cell.split) for cell in cells} == {
+        ("lora", DEVELOPMENT),
+        ("pissa", DEVELOPMENT),
+        ("milora", HELD_OUT),
+    }
+    assert len(cells) == 11  # of 12 cells, one has its best rate on an edge; the probe is not read
+    assert {cell.setting.num_samples for cell in cells} == {4096}
 
 
 # Proxies --------------------------------------------------------------------------------------------------------------
