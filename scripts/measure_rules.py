@@ -1,6 +1,9 @@
 """Measure how far the rules of `transfer/` are off on every table there is, and write their errors.toml.
 
-    python scripts/measure_rules.py --data FOLDER     # of the published tables; without it, only what is recorded here
+    python scripts/measure_rules.py --data FOLDER --surfaces RUNS
+
+`--data` is the folder of the published tables, `--surfaces` that of scripts/record_surfaces.py; what is not given or
+not there is left out, and said so.
 
 An error is log2 of suggested over measured best learning rate. Constants are fitted to development cells only; an error
 is quoted on held-out cells where there are any. Cells of fewer optimizer steps than the rules' domain are left out.
@@ -19,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rule_tables import DEVELOPMENT, LARGE, SMALL, Cell, gemma, mlperf, recorded_studies, tinker
+from rule_tables import DEVELOPMENT, LARGE, SMALL, Cell, gemma, mlperf, recorded_studies, surfaces, tinker
 
 from welltuned.transfer import combine, formulas, known_errors
 from welltuned.transfer.known_errors import FILE, KnownError, Law, Scale
@@ -37,7 +40,9 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the published tables")
-    found = all_cells(parser.parse_args().data)
+    parser.add_argument("--surfaces", type=Path, help="folder that the surfaces were recorded in")
+    given = parser.parse_args()
+    found = all_cells(given.data, given.surfaces)
     cells = [cell for cell in found if has_steps(cell.setting)]
     print(f"{len(cells)} optima; {len(found) - len(cells)} more have under {FEWEST_STEPS} optimizer steps")
     scales = tuple(scale_of(name, cells) for name in (LARGE, SMALL) if any(cell.scale == name for cell in cells))
@@ -52,9 +57,13 @@ def main() -> None:
         print(summary(row))
 
 
-def all_cells(data: Path | None) -> list[Cell]:
+def all_cells(data: Path | None, runs: Path | None) -> list[Cell]:
     """Return the optima of every table there is."""
     cells = [*gemma(), *recorded_studies()]
+    if runs is None:
+        print("missing: the recorded surfaces")
+    else:
+        cells += surfaces(runs)
     for name, read in {"tinker_sft_sweep": tinker, "mlperf_llama2_70b_lora": mlperf}.items():
         if data is not None and (data / name).is_dir():
             cells += read(data)
@@ -234,7 +243,7 @@ def with_slope(row: KnownError, pairs: Sequence[Pair]) -> KnownError:
 
 def is_held_out(rule: Rule, cell: Cell) -> bool:
     """Say whether no constant of the rule was read off the cell: shifts and the samples' power were, off Gemma's."""
-    return not (rule.name in ("method", "samples") and cell.group == "Gemma-3-1B")
+    return not (rule.name in ("method", "samples") and cell.group == "Gemma-3-1B")  # arXiv 2602.04998
 
 
 def pairs_of(rule: Rule, cells: Iterable[Cell]) -> list[Pair]:

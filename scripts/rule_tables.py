@@ -6,14 +6,17 @@ said so. `split` is "development" where a constant of `transfer/` was fitted to 
 
 import csv
 import math
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from welltuned.analysis import cells, optimum
-from welltuned.store import recorded
+from welltuned.records import Config, Result
+from welltuned.store import Store, recorded
 from welltuned.transfer.setting import Setting
+from welltuned.transfer.starts import FULL
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "tests" / "recorded"
@@ -156,26 +159,55 @@ def _gemma(method: str, rank: int, batch: int, rate: float, table: str) -> Cell:
 
 # Our own recorded studies ---------------------------------------------------------------------------------------------
 
+MANIFEST = ROOT / "surfaces" / "manifest.toml"
 ABACUS_WIDTHS = {"abacus-small": 64, "abacus-middle": 128, "abacus-large": 256}
 CELL = ("base", "method", "rank", "alpha", "batch_size", "num_train", "num_train_epochs")
 
 
 def recorded_studies() -> Iterator[Cell]:
-    """Yield the enclosed optima of every recorded study of the bundled models."""
+    """Yield the enclosed optima of every committed study of the bundled models; all of them are development data."""
     for path in sorted(RECORDED.glob("*.jsonl.gz")):
         declaration, results = recorded.read(path)
-        for cell in cells.group(results, CELL):
-            config, found = cell.config, optimum.of_cell(cell)
-            if found is None or found.learning_rate is None or config.base not in ABACUS_WIDTHS:
-                continue
-            setting = Setting(
-                config.method,
-                config.rank,
-                config.alpha,
-                config.batch_size,
-                ABACUS_WIDTHS[config.base],
-                config.num_train * config.num_train_epochs,
-                "llama",
-            )
-            group = f"{config.base}, rank {config.rank}"
-            yield Cell(declaration.name, SMALL, group, DEVELOPMENT, setting, found.learning_rate)
+        yield from _of_results(declaration.name, results, lambda config: DEVELOPMENT)
+
+
+def surfaces(runs: Path) -> Iterator[Cell]:
+    """Yield the enclosed optima of the surfaces that scripts/record_surfaces.py has finished in a folder.
+
+    The manifest says which surfaces are development data; all others are held out.
+    """
+    chosen = set(tomllib.loads(MANIFEST.read_text(encoding="utf-8"))["development"])
+    for results in finished(runs):
+        yield from _of_results(
+            "surfaces", results, lambda config: DEVELOPMENT if surface(config) in chosen else HELD_OUT
+        )
+
+
+def finished(runs: Path) -> Iterator[Sequence[Result]]:
+    """Yield the results of every finished study of a folder, and say which are not finished; probes are left out."""
+    for folder in sorted(path.parent for path in runs.glob("*/study.db")):
+        with Store.open(folder) as store:
+            name, results, done = store.name, store.results(), store.fact("finished") is not None
+        if name.endswith("-probe"):
+            continue
+        if done:
+            yield results
+        else:
+            print(f"missing: {name} is not finished")
+
+
+def surface(config: Config) -> str:
+    """Return the name of a trial's surface, as the manifest writes it."""
+    return " ".join((config.base, *(() if config.method in FULL else (f"r{config.rank}",)), config.method))
+
+
+def _of_results(table: str, results: Sequence[Result], split: Callable[[Config], str]) -> Iterator[Cell]:
+    for cell in cells.group(results, CELL):
+        config, found = cell.config, optimum.of_cell(cell)
+        if found is None or found.learning_rate is None or config.base not in ABACUS_WIDTHS:
+            continue
+        num_samples = config.num_train * config.num_train_epochs
+        width, rank = ABACUS_WIDTHS[config.base], max(config.rank, 1)
+        setting = Setting(config.method, rank, config.alpha, config.batch_size, width, num_samples, "llama")
+        group = f"{config.base}, rank {config.rank}"
+        yield Cell(table, SMALL, group, split(config), setting, found.learning_rate)

@@ -24,6 +24,7 @@ VERBS = {
     "show": "Show the state of a study and its results so far.",
     "report": "Build the report of a study again.",
     "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",
+    "advise": "Say what learning rate the rules suggest, with their known errors; trains nothing.",
     "audit": "Say what was tuned for whom in a table of results, and which conclusions survive.",
     "methods": "List the fine-tuning methods, or explain one.",
     "doctor": "Check this machine, or a method on a model of yours.",

@@ -98,8 +98,7 @@ def _lwr_misfit(setting: Setting) -> str:
         return "needs the hidden size"
     if _family(setting) is None:
         known = " and ".join(LWR_POWERS)
-        got = f"of family '{setting.family}'" if setting.family else "whose family is not known"
-        return f"was fitted to {known} models, and this one is {got}"
+        return f"was fitted to {known} models, and this one's family is {setting.family or 'not known'}"
     if not LWR_WIDTHS[0] <= setting.width <= LWR_WIDTHS[1]:
         return f"was fitted to hidden sizes within {LWR_WIDTHS[0]} to {LWR_WIDTHS[1]}"
     if start(setting.method) == "B":
