@@ -1,0 +1,270 @@
+"""Searches on recorded surfaces: which ones, with which budgets and how often; the numbers behind docs/tuner.md.
+
+A case is what is tuned: one method's batch size and learning rate, or the methods of a base and rank together, each with
+a budget of its own. All contenders have the same candidates, budgets, seeds and packs. A contender that ends without a
+choice keeps the base model's loss. What was computed is kept in a cache by the hash of all that decides it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from scripts.surface_tables import Surface
+
+from welltuned import plugins, transfer
+from welltuned.executors.replay import Clock, Propose, Recorded, Replayed, World, cell_of, replay
+from welltuned.plan import Plan
+from welltuned.records import Arm, Config, Proposal, Result, Role, Survey, Trial
+from welltuned.search import _space
+from welltuned.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+BUDGETS = (1, 2, 4, 8, 16)  # run-equivalents, for each method
+WIDTH = 4  # trials of a method at once
+NUM_REPLAYS = 30
+NOTHING_TRAINED = 0  # the budget of a rule alone
+RULE_BATCH = 16  # the spec's default: a learning-rate rule says nothing of the batch size
+DECIDING = ("src/welltuned/search", "src/welltuned/transfer", "src/welltuned/executors", "scripts/replays.py")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is tuned: arms whose candidates were recorded, with all of the recorded results."""
+
+    name: str
+    split: str
+    arms: tuple[Arm, ...]
+    results: tuple[Result, ...]
+    surveys: Mapping[str, Survey]
+
+    @property
+    def recorded(self) -> Recorded:
+        """Return the results as what replays look things up in."""
+        return Recorded(self.results)
+
+    @property
+    def full_seconds(self) -> float:
+        """Return the median time of a full run's share of its pack."""
+        ids = {config.replace(init_seed=0).id() for arm in self.arms for config in arm.configs}
+        return statistics.median(result.seconds for result in self.results if result.trial_id in ids)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a case is made harder: `noise` times the seeds' deviations, the prior's centre moved, its methods permuted."""
+
+    name: str
+    noise: float = 1.0
+    shift_octaves: float = 0.0
+    permuted: bool = False
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A search with its settings; `needs` is a package that it cannot do without."""
+
+    name: str
+    search: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    budgets: tuple[int, ...] = BUDGETS
+
+
+@dataclass(frozen=True)
+class Score:
+    """One replay of a contender: the regret of each method's choice, as a share of the best loss."""
+
+    budget: float
+    replay: int
+    regrets: tuple[float, ...]
+    cost: float  # run-equivalents for each method, on average
+    seconds: float
+    num_rounds: int
+
+    @property
+    def regret(self) -> float:
+        """Return the mean over the methods."""
+        return statistics.fmean(self.regrets)
+
+
+OCTAVES = 0.75 * math.log2(10)
+PLAIN = Variant("as recorded")
+HARDER = (
+    Variant("prior 0.75 decades too high", shift_octaves=OCTAVES),
+    Variant("prior 0.75 decades too low", shift_octaves=-OCTAVES),
+    Variant("method shifts permuted", permuted=True),
+    Variant("5 times the noise", noise=5.0),
+)
+CONTENDERS = (
+    Contender("rule alone", "rule", budgets=(NOTHING_TRAINED,)),
+    Contender("random", "uniform"),
+    Contender("Sobol", "sobol"),
+    Contender("one_epoch", "one_epoch"),
+    Contender("successive halving", "halving"),
+    Contender("TPE", "optuna", {"sampler": "TPESampler"}),
+    Contender("TPE, multivariate", "optuna", {"sampler": "TPESampler", "sampler_options": {"multivariate": True}}),
+    Contender("Gaussian process", "optuna", {"sampler": "GPSampler"}),
+    Contender("guided", "guided"),
+    Contender("whole grid", "uniform", budgets=(10_000,)),
+)
+
+
+def available() -> tuple[Contender, ...]:
+    """Return the contenders whose search is there."""
+    known = {"rule", *plugins.names("searches")}
+    return tuple(one for one in CONTENDERS if one.search in known)
+
+
+# Cases ---------------------------------------------------------------------------------------------------------------
+
+
+def single(surface: Surface) -> Case:
+    """Return the case of tuning a surface's method alone."""
+    configs = tuple(result.config for result in surface.candidates)
+    name = f"{surface.recording.surface}, {max(surface.recording.num_train):,} rows"
+    surveys = {survey.config_key: survey for survey in surface.declaration.surveys}
+    return Case(name, surface.split, (Arm(surface.recording.method, configs, 1),), surface.results, surveys)
+
+
+def together(surfaces: Sequence[Surface]) -> Case:
+    """Return the case of tuning several methods on one base at once."""
+    first = surfaces[0].recording
+    cases = [single(surface) for surface in surfaces]
+    splits = {case.split for case in cases}
+    methods = ", ".join(surface.recording.method for surface in surfaces)
+    name = f"{first.base}, {max(first.num_train):,} rows: {methods}"
+    arms = tuple(arm for case in cases for arm in case.arms)
+    results = tuple(result for case in cases for result in case.results)
+    surveys = {key: survey for case in cases for key, survey in case.surveys.items()}
+    return Case(name, splits.pop() if len(splits) == 1 else "mixed", arms, results, surveys)
+
+
+def plan_of(case: Case, contender: Contender, budget: float, seed: int) -> Plan:
+    """Return the plan that a contender sees."""
+    search = {"fresh_seeds": 1, "seeds": 1, "budget": budget, "width": WIDTH, "search": contender.search}
+    train = {"learning_rate": 1e-3}
+    tree = {"name": "replay", "seed": seed, "model": {"base": "abacus-small"}, "train": train}
+    task = {"task": "abacus", "num_train": 1}
+    spec = Spec.model_validate({**tree, "task": task, "search": search | dict(contender.settings)})
+    cell = ("method", "batch_size")
+    return Plan(spec, case.surveys, case.arms, cell, frozenset(), (), {}, ())
+
+
+# Replays -------------------------------------------------------------------------------------------------------------
+
+
+def scores(case: Case, contender: Contender, variant: Variant, num_replays: int, cache: Path) -> list[Score]:
+    """Return every replay of a contender on a case, from the cache where it was computed before."""
+    file = cache / f"{_digest(case, contender, variant, num_replays)}.json"
+    if file.exists():
+        return [Score(**(row | {"regrets": tuple(row["regrets"])})) for row in json.loads(file.read_text())]
+    found = list(_computed(case, contender, variant, num_replays))
+    cache.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([dataclasses.asdict(score) for score in found]))
+    return found
+
+
+def _digest(case: Case, contender: Contender, variant: Variant, num_replays: int) -> str:
+    digest = hashlib.sha256(repr((case.name, contender, variant, num_replays, BUDGETS, WIDTH)).encode())
+    for result in case.results:
+        digest.update(f"{result.trial_id} {result.role} {result.validation_nll}".encode())
+    for name in DECIDING:
+        path = ROOT / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix in (".py", ".toml"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _computed(case: Case, contender: Contender, variant: Variant, num_replays: int) -> Iterator[Score]:
+    recorded = case.recorded
+    judged = [_judge(case, recorded, seed) for seed in range(recorded.num_seeds)]
+    for budget in contender.budgets:
+        for number in range(num_replays):
+            seed = number % recorded.num_seeds
+            world = World(recorded, seed, variant.noise, number)
+            plan = plan_of(case, contender, max(1, budget), number)
+            with _moved(variant, case, number):
+                found = _replayed(plan, contender, world, case)
+            regrets = tuple(judged[seed](arm, found.chosen) for arm in case.arms)
+            cost = found.cost / len(case.arms)
+            yield Score(budget, number, regrets, cost, found.seconds, found.num_rounds)
+
+
+def _replayed(plan: Plan, contender: Contender, world: World, case: Case) -> Replayed:
+    if contender.search == "rule":
+        return Replayed(tuple(by_rule(arm, case) for arm in plan.arms), (), 0.0, 0.0, 0)
+    search = plugins.load("searches", contender.search)
+    if wrong := search.problems(plan) if "problems" in vars(search) else ():
+        raise SystemExit(f"{contender.name}: {'; '.join(wrong)}")
+    propose: Propose = lambda results: search.propose(plan, results)  # noqa: E731
+    cost = _space.choices(plan)[0].cost
+    return replay(propose, world, cost, Clock(case.full_seconds, WIDTH * len(case.arms)))
+
+
+def _judge(case: Case, recorded: Recorded, seed: int) -> Callable[[Arm, Sequence[Config]], float]:
+    """Return what gives the regret of an arm's choice, judged without a seed."""
+    world = World(recorded, seed)
+    losses = {config: world.log_loss(config) for arm in case.arms for config in arm.configs}
+    settings = {_seedless(config): config for config in losses}
+
+    def regret(arm: Arm, chosen: Sequence[Config]) -> float:
+        best = min(losses[config] for config in arm.configs)
+        mine = [settings[_seedless(config)] for config in chosen if config.method == arm.name]
+        base = recorded.valleys[cell_of(arm.configs[0])].log_base
+        return math.expm1((losses[mine[0]] if mine else base) - best)
+
+    return regret
+
+
+def _seedless(config: Config) -> Config:
+    return config.replace(**dict.fromkeys(_space.SEEDS, 0))
+
+
+def by_rule(arm: Arm, case: Case) -> Config:
+    """Return what the rules of transfer/ choose with nothing trained: their centre at the usual batch size."""
+    nearest_batch = min(
+        {config.batch_size for config in arm.configs}, key=lambda size: abs(math.log(size / RULE_BATCH))
+    )
+    offered = [config for config in arm.configs if config.batch_size == nearest_batch]
+    one, survey = offered[0], next(iter(case.surveys.values()))
+    known = transfer.prior(survey.hidden_size, one.method, max(1, one.rank), one.alpha, nearest_batch, one.num_train)
+    return min(offered, key=lambda config: abs(math.log2(config.learning_rate) - known.centre_log2))
+
+
+@contextlib.contextmanager
+def _moved(variant: Variant, case: Case, number: int) -> Iterator[None]:
+    """Move the prior of the search that has one."""
+    del case, number
+    if not variant.shift_octaves and not variant.permuted:
+        yield
+        return
+    raise NotImplementedError(variant.name)
+
+
+# What they come to ---------------------------------------------------------------------------------------------------
+
+
+def area(found: Sequence[Score]) -> dict[int, float]:
+    """Return each replay's mean regret over log2 of the budget: the area under the curve, over its width."""
+    by_replay: dict[int, dict[float, float]] = {}
+    for score in found:
+        by_replay.setdefault(score.replay, {})[score.budget] = score.regret
+    return {number: _mean_height(curve) for number, curve in by_replay.items()}
+
+
+def _mean_height(curve: Mapping[float, float]) -> float:
+    budgets = sorted(curve)
+    places, heights = np.log2(budgets), [curve[budget] for budget in budgets]
+    return float(np.trapezoid(heights, places) / (places[-1] - places[0]))
+
+
+__all__ = ["CONTENDERS", "HARDER", "PLAIN", "Case", "Proposal", "Role", "Trial", "area", "scores"]
