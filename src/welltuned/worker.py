@@ -15,6 +15,7 @@ import transformers
 from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam, retention
+from welltuned.executors import machine
 from welltuned.models import base as bases
 from welltuned.packing import adapter_file, blocks, probe
 from welltuned.packing.batch import RowTable
@@ -159,6 +160,7 @@ def _environment(runtime: Runtime) -> str:
         "transformers": transformers.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
+        "processor": machine.processor(),
         "system": platform.system(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": runtime.threads,

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from welltuned import plan as plans
 from welltuned import plugins
+from welltuned.analysis.wording import plural
 from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
 from welltuned.executors.inline import Inline
 from welltuned.plan import Plan
-from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, StoredJob, TrainJob, Trial
+from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, RetentionJob, StoredJob, TrainJob, Trial
 from welltuned.spec import Spec
 from welltuned.store import DifferingEvent, Store, ledger
 from welltuned.study import lost, surveys
@@ -230,8 +231,10 @@ def _give_up(
 ) -> None:
     """Record trials that the machine cannot train as LOST; what it cannot grade stays open, since it is trained."""
     if not isinstance(job, TrainJob):
+        what = plural(len(left), "adapter")
+        work = f"measuring {what} on {job.text}" if isinstance(job, RetentionJob) else f"grading {what}"
         raise MachineError(
-            f"grading {len(left)} adapters: the worker was lost {num_losses} times, the last time because {reason}; "
+            f"{work}: the worker was lost {num_losses} times, the last time because {reason}; "
             "free some memory and run again: nothing is lost"
         )
     for trial in left:
