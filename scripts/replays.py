@@ -1,8 +1,9 @@
 """Searches on recorded surfaces: which ones, with which budgets and how often; the numbers behind docs/tuner.md.
 
-A case is what is tuned: one method's batch size and learning rate, or the methods of a base and rank together, each with
-a budget of its own. All contenders have the same candidates, budgets, seeds and packs. A contender that ends without a
-choice keeps the base model's loss. What was computed is kept in a cache by the hash of all that decides it.
+A case is what is tuned: one method's batch size and learning rate, or the methods of a base and rank together, each
+with a budget of its own. All contenders of a replay have the same candidates, budget, seeds and packs. The recorded
+learning rates are centred by a probe, so that their middle would give the optimum away: each replay offers OFFERED of
+them in a row, drawn anew. What was computed is kept in a cache by the hash of all that decides it.
 """
 
 import contextlib
@@ -11,27 +12,30 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 from scripts.surface_tables import Surface
 
-from welltuned import plugins, transfer
-from welltuned.executors.replay import Clock, Propose, Recorded, Replayed, World, cell_of, replay
+from welltuned import plugins, rng, transfer
+from welltuned.executors.replay import Clock, Recorded, Replayed, World, cell_of, replay
 from welltuned.plan import Plan
-from welltuned.records import Arm, Config, Proposal, Result, Role, Survey, Trial
-from welltuned.search import _space
+from welltuned.records import Arm, Config, Proposal, Result, Survey
+from welltuned.search import _prior, _space
 from welltuned.spec import Spec
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = (1, 2, 4, 8, 16)  # run-equivalents, for each method
 WIDTH = 4  # trials of a method at once
+OFFERED = 7  # learning rates of a replay
 NUM_REPLAYS = 30
 NOTHING_TRAINED = 0  # the budget of a rule alone
+RULE = "rule"
 RULE_BATCH = 16  # the spec's default: a learning-rate rule says nothing of the batch size
 DECIDING = ("src/welltuned/search", "src/welltuned/transfer", "src/welltuned/executors", "scripts/replays.py")
 
@@ -60,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Variant:
-    """How a case is made harder: `noise` times the seeds' deviations, the prior's centre moved, its methods permuted."""
+    """How a case is made harder: `noise` times the seeds' deviations, a prior that is off, or of another method."""
 
     name: str
     noise: float = 1.0
@@ -70,7 +74,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Contender:
-    """A search with its settings; `needs` is a package that it cannot do without."""
+    """A search with its settings."""
 
     name: str
     search: str
@@ -104,7 +108,7 @@ HARDER = (
     Variant("5 times the noise", noise=5.0),
 )
 CONTENDERS = (
-    Contender("rule alone", "rule", budgets=(NOTHING_TRAINED,)),
+    Contender("rule alone", RULE, budgets=(NOTHING_TRAINED,)),
     Contender("random", "uniform"),
     Contender("Sobol", "sobol"),
     Contender("one_epoch", "one_epoch"),
@@ -119,7 +123,7 @@ CONTENDERS = (
 
 def available() -> tuple[Contender, ...]:
     """Return the contenders whose search is there."""
-    known = {"rule", *plugins.names("searches")}
+    known = {RULE, *plugins.names("searches")}
     return tuple(one for one in CONTENDERS if one.search in known)
 
 
@@ -147,15 +151,25 @@ def together(surfaces: Sequence[Surface]) -> Case:
     return Case(name, splits.pop() if len(splits) == 1 else "mixed", arms, results, surveys)
 
 
-def plan_of(case: Case, contender: Contender, budget: float, seed: int) -> Plan:
+def offered(case: Case, number: int) -> tuple[Arm, ...]:
+    """Return a replay's candidates: some neighbouring learning rates of each method, drawn by the replay's number."""
+    return tuple(dataclasses.replace(arm, configs=tuple(_window(arm, case, number))) for arm in case.arms)
+
+
+def _window(arm: Arm, case: Case, number: int) -> Iterator[Config]:
+    rates = sorted({config.learning_rate for config in arm.configs})
+    most = max(0, len(rates) - OFFERED)
+    first = int(rng.stream(number, "offered", case.name, arm.name).integers(0, most + 1))
+    return (config for config in arm.configs if config.learning_rate in rates[first : first + OFFERED])
+
+
+def plan_of(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: float, seed: int) -> Plan:
     """Return the plan that a contender sees."""
-    search = {"fresh_seeds": 1, "seeds": 1, "budget": budget, "width": WIDTH, "search": contender.search}
-    train = {"learning_rate": 1e-3}
-    tree = {"name": "replay", "seed": seed, "model": {"base": "abacus-small"}, "train": train}
-    task = {"task": "abacus", "num_train": 1}
-    spec = Spec.model_validate({**tree, "task": task, "search": search | dict(contender.settings)})
+    search = {"search": contender.search, "budget": budget, "width": WIDTH, "fresh_seeds": 1} | dict(contender.settings)
+    tree = {"name": "replay", "seed": seed, "model": {"base": "abacus-small"}, "train": {"learning_rate": 1e-3}}
+    spec = Spec.model_validate({**tree, "task": {"task": "abacus", "num_train": 64}, "search": search})
     cell = ("method", "batch_size")
-    return Plan(spec, case.surveys, case.arms, cell, frozenset(), (), {}, ())
+    return Plan(spec, case.surveys, arms, cell, frozenset(), (), {}, ())
 
 
 # Replays -------------------------------------------------------------------------------------------------------------
@@ -186,43 +200,40 @@ def _digest(case: Case, contender: Contender, variant: Variant, num_replays: int
 
 def _computed(case: Case, contender: Contender, variant: Variant, num_replays: int) -> Iterator[Score]:
     recorded = case.recorded
-    judged = [_judge(case, recorded, seed) for seed in range(recorded.num_seeds)]
+    judged = [_judged(case, World(recorded, seed)) for seed in range(recorded.num_seeds)]
     for budget in contender.budgets:
         for number in range(num_replays):
             seed = number % recorded.num_seeds
-            world = World(recorded, seed, variant.noise, number)
-            plan = plan_of(case, contender, max(1, budget), number)
-            with _moved(variant, case, number):
-                found = _replayed(plan, contender, world, case)
-            regrets = tuple(judged[seed](arm, found.chosen) for arm in case.arms)
-            cost = found.cost / len(case.arms)
-            yield Score(budget, number, regrets, cost, found.seconds, found.num_rounds)
+            arms = offered(case, number)
+            with _moved(variant, arms):
+                found = _replayed(case, arms, contender, budget, World(recorded, seed, variant.noise, number))
+            regrets = tuple(_regret(arm, found.chosen, judged[seed], recorded) for arm in arms)
+            yield Score(budget, number, regrets, found.cost / len(arms), found.seconds, found.num_rounds)
 
 
-def _replayed(plan: Plan, contender: Contender, world: World, case: Case) -> Replayed:
-    if contender.search == "rule":
-        return Replayed(tuple(by_rule(arm, case) for arm in plan.arms), (), 0.0, 0.0, 0)
+def _replayed(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: float, world: World) -> Replayed:
+    if contender.search == RULE:
+        return Replayed(tuple(by_rule(arm, case) for arm in arms), (), 0.0, 0.0, 0)
     search = plugins.load("searches", contender.search)
-    if wrong := search.problems(plan) if "problems" in vars(search) else ():
-        raise SystemExit(f"{contender.name}: {'; '.join(wrong)}")
-    propose: Propose = lambda results: search.propose(plan, results)  # noqa: E731
-    cost = _space.choices(plan)[0].cost
-    return replay(propose, world, cost, Clock(case.full_seconds, WIDTH * len(case.arms)))
+    plan = plan_of(case, arms, contender, budget, world.replay)
+
+    def propose(results: Sequence[Result]) -> Proposal:
+        return search.propose(plan, results)
+
+    return replay(propose, world, _space.choices(plan)[0].cost, Clock(case.full_seconds, WIDTH * len(arms)))
 
 
-def _judge(case: Case, recorded: Recorded, seed: int) -> Callable[[Arm, Sequence[Config]], float]:
-    """Return what gives the regret of an arm's choice, judged without a seed."""
-    world = World(recorded, seed)
-    losses = {config: world.log_loss(config) for arm in case.arms for config in arm.configs}
-    settings = {_seedless(config): config for config in losses}
+def _judged(case: Case, world: World) -> dict[Config, float]:
+    """Return the log loss of every candidate, judged without the seed that is selected on."""
+    return {_seedless(config): world.log_loss(config) for arm in case.arms for config in arm.configs}
 
-    def regret(arm: Arm, chosen: Sequence[Config]) -> float:
-        best = min(losses[config] for config in arm.configs)
-        mine = [settings[_seedless(config)] for config in chosen if config.method == arm.name]
-        base = recorded.valleys[cell_of(arm.configs[0])].log_base
-        return math.expm1((losses[mine[0]] if mine else base) - best)
 
-    return regret
+def _regret(arm: Arm, chosen: Sequence[Config], judged: Mapping[Config, float], recorded: Recorded) -> float:
+    """Return how much worse an arm's choice is than the best offered; the base model's where nothing was chosen."""
+    best = min(judged[_seedless(config)] for config in arm.configs)
+    mine = [judged[_seedless(config)] for config in chosen if config.method == arm.name]
+    base = recorded.valleys[cell_of(arm.configs[0])].log_base
+    return math.expm1((mine[0] if mine else base) - best)
 
 
 def _seedless(config: Config) -> Config:
@@ -241,13 +252,25 @@ def by_rule(arm: Arm, case: Case) -> Config:
 
 
 @contextlib.contextmanager
-def _moved(variant: Variant, case: Case, number: int) -> Iterator[None]:
-    """Move the prior of the search that has one."""
-    del case, number
-    if not variant.shift_octaves and not variant.permuted:
+def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
+    """Move the prior of the guided search, which alone has one: by octaves, or to the next method's place."""
+    methods = [arm.name for arm in arms]
+    middles = [_middle(arm) for arm in arms]
+    there = middles[1:] + middles[:1] if variant.permuted else middles
+    octaves = {m: variant.shift_octaves + to - at for m, at, to in zip(methods, middles, there, strict=True)}
+    true = _prior.expected
+
+    def expected(configs: Sequence[Config], offered: Sequence[Config]) -> NDArray[np.float64]:
+        return true(configs, offered) + np.array([octaves[config.method] for config in configs])
+
+    with mock.patch.object(_prior, "expected", expected):
         yield
-        return
-    raise NotImplementedError(variant.name)
+
+
+def _middle(arm: Arm) -> float:
+    """Return log2 of the middle of an arm's learning rates."""
+    rates = [math.log2(config.learning_rate) for config in arm.configs]
+    return (min(rates) + max(rates)) / 2
 
 
 # What they come to ---------------------------------------------------------------------------------------------------
@@ -265,6 +288,3 @@ def _mean_height(curve: Mapping[float, float]) -> float:
     budgets = sorted(curve)
     places, heights = np.log2(budgets), [curve[budget] for budget in budgets]
     return float(np.trapezoid(heights, places) / (places[-1] - places[0]))
-
-
-__all__ = ["CONTENDERS", "HARDER", "PLAIN", "Case", "Proposal", "Role", "Trial", "area", "scores"]

@@ -90,8 +90,8 @@ def card(manifest: Mapping[str, Any], surfaces: Sequence[Surface]) -> str:
         "# Recorded surfaces",
         _filled(
             "Validation loss over learning rate, batch size and number of training rows, recorded with welltuned "
-            "itself on the bundled models, so that searches can be judged by replay (docs/tuner.md) instead of by training. "
-            "This page is written by `python -m scripts.surface_tables RUNS`."
+            "itself on the bundled models, so that searches can be judged by replay (docs/tuner.md) instead of by "
+            "training. This page is written by `python -m scripts.surface_tables RUNS`."
         ),
         _filled(
             "`manifest.toml` says what is recorded, in which order, and which surfaces (base, rank, method) are for "
@@ -139,8 +139,8 @@ def _how(manifest: Mapping[str, Any]) -> str:
     task, train = common["task"], common["train"]
     return _filled(
         f"How: {common['model']['dtype']}, AdamW, cosine schedule, no warm-up, alpha = r, all linear modules, one "
-        f"epoch. {rates['number']} learning rates with a factor of {rates['ratio']:g} between them, the same for all batch "
-        "sizes, numbers of rows and ranks of a method, centred by a probe of every method on the same "
+        f"epoch. {rates['number']} learning rates with a factor of {rates['ratio']:g} between them, the same for all "
+        "batch sizes, numbers of rows and ranks of a method, centred by a probe of every method on the same "
         f"{len(probe['learning_rate'])} learning rates ({probe['num_train']} rows, batch {probe['batch_size']}, rank "
         f"{probe['rank']}), which is in `tables/`, too. Validation takes time: {train['num_evaluations']} points a "
         f"trial on {task['num_validation']} rows are {train['num_evaluations'] * task['num_validation']} rows "
