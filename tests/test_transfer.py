@@ -268,6 +268,27 @@ def test_a_fitted_surge_is_the_planted_one_and_that_of_the_fit_with_intervals():
     assert (found.peak_rate, found.peak_batch) == pytest.approx((twin.peak_rate, twin.peak_batch.value), rel=1e-3)
 
 
+def test_the_surge_is_the_best_sign_step_of_a_noisy_quadratic():
+    """The closed form is derived: here the best step E[s.g] / E[s'Hs] of simulated signs, at eight batch sizes."""
+    rng = np.random.default_rng(1)
+    slope, noise, num_parameters = 0.05, 1.0, 20
+    H = np.eye(num_parameters) * 0.5 + 0.5
+    batches = [2.0**k for k in range(1, 9)]
+    best = []
+    for batch in batches:
+        signs = np.sign(slope + noise / math.sqrt(batch) * rng.standard_normal((80_000, num_parameters)))
+        best.append(
+            float(np.mean(signs @ np.full(num_parameters, slope)) / np.mean(np.sum((signs @ H) * signs, axis=1)))
+        )
+    off_diagonal = H.sum() - np.trace(H)
+    peak = math.pi / 2 * np.trace(H) / (off_diagonal * slope**2 / noise**2)  # B_n of the derivation
+    below = [at for at, batch in enumerate(batches) if batch <= peak]
+    found = surge.fit([batches[at] for at in below], [best[at] for at in below])
+    assert found.peak_batch == pytest.approx(peak, rel=0.25)
+    for at in below:
+        assert found.rate(batches[at]) == pytest.approx(best[at], rel=0.05)
+
+
 def test_a_surge_refuses_what_it_cannot_know():
     with pytest.raises(
         InputError, match=r"surge: batch size: got 512, expected at most 4 times the peak of 64; measure a"
