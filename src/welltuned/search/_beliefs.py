@@ -45,8 +45,6 @@ class Belief:
     batch_edge: str  # "low" | "high" | "both": the best batch size is the smallest | largest offered; "" inside
     rank_edge: str  # likewise
     dropped_shares: tuple[float, ...]  # probes whose ranking disagreed with the full trials'
-    prior_widened: (
-        float  # by how much the learning rate's prior was widened because the results contradicted it; 1: not
-    )
+    prior_widened: float  # factor by which the learning rate's prior was widened, for the results contradict it; 1: not
     valley_weight: float  # of the valley model against the plain process, 0 to 1
     ended: str  # why the search chooses nothing more for this choice; "" while it goes on

@@ -1,4 +1,4 @@
-"""What a guided search believes, summarised: the best candidate, the optimal rates, the plateau of batch sizes. Pure."""
+"""What a guided search believes, summed up: the best candidate, the optimal rates, the plateau of batch sizes. Pure."""
 
 import math
 from collections.abc import Sequence
