@@ -22,9 +22,14 @@ class Status(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What a trial is for: SELECT trials choose a configuration, CONFIRM trials rerun the chosen one on fresh seeds."""
+    """What a trial is for: SELECT trials choose a configuration, CONFIRM trials rerun the chosen one on fresh seeds.
+
+    PROBE trials have a shorter course of their own (max_steps), which tells a search where to look. Their losses are
+    never ranked beside those of full trials, so no analysis of a study's results reads them.
+    """
 
     SELECT = "select"
+    PROBE = "probe"
     CONFIRM = "confirm"
 
 

@@ -16,6 +16,7 @@ import transformers
 from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam, retention
+from welltuned.executors import machine
 from welltuned.models import base as bases
 from welltuned.packing import adapter_file, blocks, probe
 from welltuned.packing.batch import RowTable
@@ -186,6 +187,7 @@ def _environment(runtime: Runtime) -> str:
         "transformers": transformers.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
+        "processor": machine.processor(),
         "system": platform.system(),
         "capability": _capability(runtime.device),
         "threads": runtime.threads,

@@ -100,6 +100,8 @@ def of_results(results: Sequence[Result], metric: str = NLL) -> Table:
 
 def run_of(result: Result, metric: str, graded: bool) -> Run | None:
     """Return a result as a run, None where it has no number in this metric; `graded`: the study grades test answers."""
+    if result.role is Role.PROBE:
+        return None
     value = score_nats(result) if metric == NLL else result.test_accuracy if graded else None
     if value is None or not math.isfinite(value):
         return None

@@ -215,30 +215,39 @@ def _num_anchored(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) 
 
 def num_shared(configs: Sequence[Config], survey: Survey) -> int:
     """Count the anchors that sites share: once for trials of one seed and rank, else for each (packing/state.py)."""
-    seeds: dict[tuple[str, int], set[tuple[object, ...]]] = {}
+    members: dict[tuple[object, ...], list[Config]] = {}
     for config in configs:
-        key = config.method, config.rank.bit_length()
-        seeds.setdefault(key, set()).add((config.init_seed, config.rank, config.start_from))
+        members.setdefault(_group(config), []).append(config)
     total = 0
-    for (method, bits), found in seeds.items():
-        members = [one for one in configs if (one.method, one.rank.bit_length()) == (method, bits)]
-        counted = members[:1] if len(found) == 1 else members
+    for group in members.values():
+        alike = len({(one.init_seed, one.rank, one.start_from) for one in group}) == 1
+        counted = group[:1] if alike else group
         total += sum(_num_shared(one.method, ranks(one, survey), survey.sites) for one in counted)
     return total
+
+
+def _group(config: Config) -> tuple[object, ...]:
+    """Return what trials of one group share (packing/state.py): ranks within a factor of 2, or the very rank."""
+    if _is_padded(config.method):
+        return config.method, config.rank.bit_length()
+    return config.method, config.rank, config.rank_pattern
+
+
+@functools.cache
+def _is_padded(method: str) -> bool:
+    return plugins.load("methods", method).parametrisation().padded
 
 
 @functools.cache
 def _num_shared(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
     form = plugins.load("methods", method).parametrisation()
-    return sum(
-        max(
-            math.prod(form.shape(name, site.num_out, site.num_in, rank))
-            for site, own in zip(sites, ranks, strict=True)
-            if own == rank
-        )
-        for name in form.shared
-        for rank in set(ranks)
-    )
+    total = 0
+    for rank in set(ranks):
+        own = [site for site, one in zip(sites, ranks, strict=True) if one == rank]
+        for name in form.shared:  # each is the first rows and columns of one tensor
+            shapes = [form.shape(name, site.num_out, site.num_in, rank) for site in own]
+            total += math.prod(max(sizes) for sizes in zip(*shapes, strict=True))
+    return total
 
 
 @functools.cache

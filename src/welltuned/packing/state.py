@@ -218,11 +218,18 @@ class PackState:
         return group, position - group.start
 
 
-def group_key(trial: Trial) -> tuple[str, str, int]:
-    """Return what trials of one group share: parametrisation, method source, and rank within a factor of 2."""
-    method: Method = plugins.load("methods", trial.config.method)
-    bucket = trial.config.rank.bit_length() if method.uses_rank else 0
-    return (method.parametrisation().name, trial.config.method if ":" in trial.config.method else "", bucket)
+def group_key(trial: Trial) -> tuple[object, ...]:
+    """Return what trials of one group share: parametrisation, method source, and rank within a factor of 2.
+
+    Where ranks cannot be padded, it is the same rank at every site.
+    """
+    config = trial.config
+    method: Method = plugins.load("methods", config.method)
+    form = method.parametrisation()
+    ranks: tuple[object, ...] = (config.rank.bit_length() if method.uses_rank else 0,)
+    if not form.padded:
+        ranks = (config.rank, config.rank_pattern, config.clamp_rank)
+    return (form.name, config.method if ":" in config.method else "", *ranks)
 
 
 def grouped(trials: Sequence[Trial]) -> list[Trial]:
@@ -381,20 +388,28 @@ def _shared(
     ranks: Sequence[dict[str, int]],
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Cut]]]:
     """Return the anchors that sites share, once for all sites of a rank, and once for trials that have the same."""
-    largest: dict[str, tuple[str, str]] = {}  # key -> (site, name) of the tensor that the others are a part of
+    places: dict[str, list[tuple[str, str]]] = {}  # key -> (site, name) of each part of one tensor
     parts: dict[str, dict[str, Cut]] = {}
     for (site, name), shape in shapes.items():
         if name in parametrisation.shared:
             key = f"{name} {[rank[site] for rank in ranks]}"
             parts.setdefault(site, {})[name] = Cut(key, shape)
-            if key not in largest or math.prod(shape) > math.prod(shapes[largest[key]]):
-                largest[key] = (site, name)
+            places.setdefault(key, []).append((site, name))
     shared: dict[str, Tensor] = {}
-    for key, (site, name) in largest.items():
-        found = [_padded(state[site][name], shapes[site, name]) for state in states]
+    for key, held in places.items():
+        largest = tuple(map(max, zip(*(shapes[place] for place in held), strict=True)))
+        found = [_joined([state[site][name] for site, name in held], largest) for state in states]
         alike = all(torch.equal(found[0], other) for other in found[1:])
         shared[key] = torch.stack(found[:1] if alike else found)
     return shared, parts
+
+
+def _joined(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Return the tensor of which the parts are the first rows and columns; where it has more, zeros."""
+    joined = parts[0].new_zeros(shape)
+    for part in parts:
+        joined[tuple(slice(size) for size in part.shape)] = part
+    return joined
 
 
 def _ranks(base: Base, trial: Trial, parametrisation: Parametrisation) -> dict[str, int]:
