@@ -14,7 +14,7 @@ class BestRate:
     log2_rate: float  # mean of log2 of the optimal learning rate
     sd: float  # in octaves
     expected_nll: float  # of a full trial at the best offered learning rate there: posterior median
-    edge: str  # "low" | "high": the optimum is likelier beyond that end of the offered rates than inside; "" inside
+    edge: str  # "low" | "high": the best of the offered rates is likelier that end than any inside; "" otherwise
 
 
 @dataclass(frozen=True)
