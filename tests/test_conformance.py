@@ -42,6 +42,8 @@ SETTINGS = [
 # A method that trains the whole model is never packed.
 PACKED = [name for name in METHODS if not plugins.load("methods", name).parametrisation().whole]
 
+FUSED = ["lora", "pissa", "full", "full_all", "dora", "vera", "gralora", "lora_ga", "boft", "randlora"]
+
 every_method = pytest.mark.parametrize("method", METHODS)
 every_packed_method = pytest.mark.parametrize("method", PACKED)
 
@@ -107,7 +109,7 @@ def test_packed_equals_reference(method, tmp_path):
     check_against_reference(tiny.llama(), [trial(method, **changes) for changes in MIXED], tmp_path)
 
 
-@pytest.mark.parametrize("method", [*"lora pissa full full_all dora vera gralora lora_ga boft randlora".split()])
+@pytest.mark.parametrize("method", FUSED)
 def test_packed_equals_reference_on_fused_layers_with_biases(method, tmp_path):
     """GPT-2's Conv1D, whose weight lies the other way round: <= 1e-9."""
     check_against_reference(tiny.gpt2(), [trial(method, **changes) for changes in MIXED[:2]], tmp_path)

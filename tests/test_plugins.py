@@ -17,8 +17,8 @@ FINE = "from welltuned.methods import Method\nfrom welltuned.methods.lora import
 CASES = {
     "no such module": (
         *(None, "my_lab.absent:METHOD"),
-        r"a module that Python finds, but there is none called 'my_lab\.absent'; install it, or run `python -m welltuned`"
-        " from the folder that holds it",
+        r"a module that Python finds, but there is none called 'my_lab\.absent'; install it, or run "
+        "`python -m welltuned` from the folder that holds it",
     ),
     "no such package": (
         *(None, "nowhere.sparse:METHOD"),
@@ -82,7 +82,7 @@ def my_lab(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_method_from_outside_that_fails_is_one_clear_line(case, my_lab, monkeypatch):
-    """What was named, what is wrong with it and where, what was expected, what to do; of the plan, before any training."""
+    """What was named, what is wrong with it and where, what was expected, what to do; when the study is planned."""
     text, name, line = CASES[case]
     if text is not None:
         (my_lab / "broken.py").write_text(text)

@@ -66,7 +66,7 @@ class GraloraLinear(nn.Module):
 
 
 class BoftLinear(nn.Module):
-    """y = diag(s) W M_0^T M_1^T x + bias, M_i = P_i diag(Q_i1, Q_i2, ...) P_i^T as matrices of I x I, with R, s trained."""
+    """y = diag(s) W M_0^T M_1^T x + bias, M_i = P_i diag(Q_i1, Q_i2, ..) P_i^T written out, with R and s trained."""
 
     def __init__(self, weight, bias, block_size):
         super().__init__()
@@ -107,7 +107,7 @@ class RandloraLinear(nn.Module):
         self.g = nn.Parameter(torch.full((num_terms, small), 1 / max(num_terms, small), dtype=weight.dtype))
 
     def forward(self, x):
-        rank, num_terms = self.l.shape
+        num_terms = self.l.shape[1]
         columns = self.frozen_B.reshape(len(self.frozen_B), -1)
         terms = [
             columns[:, k::num_terms] @ torch.diag(self.l[:, k]) @ self.frozen_A @ torch.diag(self.g[k])

@@ -168,7 +168,7 @@ def _boft(states: States, scalings: dict[str, float], shapes: Shapes) -> Written
 
 
 def _one_factor(site: str, R: Tensor) -> Tensor:
-    """Return the skew S [P, 2b, 2b] whose Cayley transform is Q: (I + Q)^-1 (I - Q), which a half turn does not have."""
+    """Return the skew S [P, 2b, 2b] whose Cayley transform is Q: (I + Q)^-1 (I - Q); a half turn has none."""
     E = boft.turns(R.double())
     one = torch.eye(E.shape[-1], dtype=E.dtype)
     S, _ = torch.linalg.solve_ex(2 * one + E, -E)
@@ -177,8 +177,8 @@ def _one_factor(site: str, R: Tensor) -> Tensor:
     error = float((again - E).abs().max())
     if not error <= SAME_TURN:
         raise InputError(
-            f"export: got a turn by half a circle at {site} (PEFT's form of it is off by {error:.1e}), expected one that "
-            "a single Cayley transform has; use --merged"
+            f"export: got a turn by half a circle at {site} (PEFT's form of it is off by {error:.1e}), expected one "
+            "that a single Cayley transform has; use --merged"
         )
     return S
 

@@ -2,15 +2,15 @@
 
     y = diag(s) W Q^T x + bias,   Q = Q_1 Q_0
 
-Liu et al. 2023, arXiv 2311.06243. Q_0 turns blocks of b inputs, each by an orthogonal matrix of its own; Q_1 turns blocks
-that have a half from each of two such blocks, so that two factors mix 2 b inputs. A block is the Cayley transform
-(I - S) (I + S)^-1 of the skew S = (R - R^T) / 2 of a trained R [b, b], zero at the start; s is one. b is the setting
-`rank`. As PEFT's BOFTConfig(boft_block_size=b, boft_n_butterfly_factor=2) where it has its CUDA extension; without it
-PEFT takes one factor, whatever is asked for.
+Liu et al. 2023, arXiv 2311.06243. Q_0 turns blocks of b inputs, each by an orthogonal matrix of its own; Q_1 turns
+blocks that have a half from each of two such blocks, so that two factors mix 2 b inputs. A block is the Cayley
+transform (I - S) (I + S)^-1 of the skew S = (R - R^T) / 2 of a trained R [b, b], zero at the start; s is one. b is the
+setting `rank`. As PEFT's BOFTConfig(boft_block_size=b, boft_n_butterfly_factor=2) where it has its CUDA extension;
+without it PEFT takes one factor, whatever is asked for.
 
-Nothing is multiplicative here but the form: with Q = I + E, y = W x + bias + (s - 1) W x + s W (E^T x), which is the
-base to the bit at the start, where E = 0, and costs a second product with W.
-Shape letters: N trials, S token slots, I in, O out, b block size, D = I / b blocks, P = D / 2 pairs of blocks, H = b / 2.
+With Q = I + E, y = W x + bias + (s - 1) W x + s W (E^T x), which is the base to the bit at the start, where E = 0. It
+costs a second product with W.
+Shape letters: N trials, S token slots, I in, O out, b block size, D = I / b blocks, P = D / 2 pairs, H = b / 2.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ def _num_trainable(num_out: int, num_in: int, rank: int) -> int:
 def _misfit(num_out: int, num_in: int, rank: int) -> str:
     del num_out
     fits = rank % 2 == 0 and num_in % (2 * rank) == 0
-    return "" if fits else f"a block size b, even, whose double divides the {num_in} inputs of a site, as BOFT's need"
+    return "" if fits else f"an even block size whose double divides the {num_in} inputs, as BOFT's butterfly needs"
 
 
 METHOD = Method(
     summary="BOFT: the inputs are turned by an orthogonal butterfly",
     paper="Liu et al. 2023, arXiv 2311.06243",
-    formula="y = diag(s) W Q^T x;  Q of two factors, blocks of `rank` inputs turned by Cayley transforms of R;  R = 0, s = 1",
+    formula="y = diag(s) W Q^T x;  Q: two factors, blocks of r inputs turned by Cayley transforms of R;  R = 0, s = 1",
     version=1,
     uses_rank=True,
     deterministic=True,
@@ -114,5 +114,5 @@ METHOD = Method(
     num_frozen=lambda num_out, num_in, rank: num_out * num_in,
     trains="R, s (2 r n + m numbers)",
     peft="BOFTConfig(boft_n_butterfly_factor=2)",
-    advice="its own grid, never LoRA's: a rotation has no scale of W in it (assumed: no published comparison at tuned rates)",
+    advice="its own grid, never LoRA's: an angle is no part of a weight (assumed: no comparison at tuned rates known)",
 )

@@ -2,14 +2,13 @@
 
     y = W x + s sum_k B_k diag(l_k) A diag(g_k) x,   K = ceil(min(O, I) / r) terms
 
-Albert et al. 2025, arXiv 2502.00987. A [r, min(O, I)] and B_k [max(O, I), r] are random, frozen and shared by all sites,
-each of which uses their first rows and columns; a site with fewer outputs than inputs has the transposed sum. l = 0 and
-g = 1 / min(O, I) at the start. As in PEFT, entries are uniform with variance 1 (PEFT divides a draw by its own deviation)
-and rounded to bfloat16, and column j of all B_k side by side belongs to row j of the A scaled by (l_1 .. l_K), rows
-of one row of A together; since the columns are drawn alike that is the sum above, in another order.
+Albert et al. 2025, arXiv 2502.00987. A [r, min(O, I)] and B_k [max(O, I), r] are random, frozen and shared by all
+sites, each of which uses their first rows and columns; a site with fewer outputs than inputs has the transposed sum.
+l = 0 and g = 1 / min(O, I) at the start. As in PEFT, entries are uniform with variance 1 (PEFT divides a draw by its
+own deviation), in bfloat16, and the term of a column of [B_1 .. B_K] is PEFT's: column a K + k is that of row a of A
+and term k. The columns are drawn alike, so that is the paper's sum in another order.
 
-The scaled A is as large as a square W, of each trial, and is multiplied beside W: this is a method of full fine-tuning's
-memory for activations and LoRA's for the optimizer.
+The A that is scaled is as large as a square W, for each trial, and a token is multiplied with it and all B_k beside W.
 Shape letters: N trials, S token slots, I in, O out, R rank, K terms, M = min(O, I), L = max(O, I).
 """
 

@@ -30,11 +30,12 @@ class Belief:
     num_full: int  # full trials with a score, diverged ones included
     num_probes: int  # short ones
     spent: float  # run-equivalents
-    best: Config | None  # on the first selection seed; None: nothing was trained in full
+    best: Config | None  # what is chosen, on the first selection seed; None: no trial has a score
+    is_trained: bool  # in full: best is more than an expectation
     expected_nll: float | None  # of best; None without best
     low_nll: float | None
     high_nll: float | None
-    favourite: Config  # what the posterior expects to be best, whether or not it was trained
+    favourite: Config  # what the posterior expects to be best, also before anything was trained
     probability_near_best: float | None  # that the regret of `best` is below `epsilon`; None without best
     epsilon: float  # relative
     expected_regret: float | None  # relative; None without best

@@ -32,6 +32,7 @@ def belief(view: View, ended: str) -> Belief:
         num_probes=sum(one.option >= field.num_candidates for one in view.mine),
         spent=view.spent,
         best=view.best,
+        is_trained=best in view.trained,
         expected_nll=middle,
         low_nll=low,
         high_nll=high,

@@ -13,7 +13,9 @@ from welltuned.transfer.rules import ALPHA, BATCH, FULL_ALPHA, FULL_RATIO, METHO
 from welltuned.transfer.setting import Setting
 from welltuned.transfer.starts import FULL, start
 
-CONSTANT = 0.2  # geometric mean of what Gemma-3-1B's table (.199) and seven models of Tinker's sweep (.208) give
+# Read off Gemma-3-1B's table at batch size 64 (.199). Seven models of Tinker's sweep gave .208, but at batch size 128
+# and without the formula's factor (B/64)^1/2: with it they ask for .147, which is why it is too high for them.
+CONSTANT = 0.2
 BATCH_SIZE, NUM_SAMPLES = 64, 100_000  # of those data
 LWR_RATE, LWR_RATIO, LWR_WIDTH = 5e-5, 9.8, 2000  # the published fit over 14 models; Tinker's code rounds 9.8 to 10
 LWR_POWERS = {"llama": 0.781, "qwen": 0.0775}
@@ -32,6 +34,7 @@ class Formula:
     standing: str  # "derived" | "published" | "fitted"
     misfit: Callable[[Setting], str]
     rate: Callable[[Setting], float]
+    lawful: bool = True  # False: one rate for all settings, which takes no part in a combination
 
 
 def _as_method(rate: float, setting: Setting) -> float:
@@ -98,8 +101,7 @@ def _lwr_misfit(setting: Setting) -> str:
         return "needs the hidden size"
     if _family(setting) is None:
         known = " and ".join(LWR_POWERS)
-        got = f"of family '{setting.family}'" if setting.family else "whose family is not known"
-        return f"was fitted to {known} models, and this one is {got}"
+        return f"was fitted to {known} models, and this one's family is {setting.family or 'not known'}"
     if not LWR_WIDTHS[0] <= setting.width <= LWR_WIDTHS[1]:
         return f"was fitted to hidden sizes within {LWR_WIDTHS[0]} to {LWR_WIDTHS[1]}"
     if start(setting.method) == "B":
@@ -179,6 +181,7 @@ QLORA_HABIT = Formula(
     standing="published",
     misfit=_qlora_misfit,
     rate=_qlora,
+    lawful=False,
 )
 
 

@@ -37,17 +37,17 @@ class Rule:
     log2_factor: Callable[[Setting, Setting], float]
 
 
-def variant(rule: Rule, setting: Setting) -> str:
-    """Return the name under which a rule's errors are kept: that on ranks says something else for each alpha policy.
+def variant(rule: Rule, there: Setting) -> str:
+    """Return the name under which a rule's errors are kept: by alpha policy for ranks, by target for methods.
 
-    >>> variant(RANK, Setting("lora", 8, "16", 16))
-    'rank, constant lora_alpha'
+    >>> variant(RANK, Setting("lora", 8, "16", 16)), variant(METHOD, Setting("pissa", 8, "16", 16))
+    ('rank, constant lora_alpha', 'method, pissa')
     """
+    if rule.field == "method":
+        return f"{rule.name}, {there.method}"
     if rule.field != "rank":
         return rule.name
-    return (
-        f"{rule.name}, " + {0.0: "alpha = r", 0.5: "alpha / sqrt(r)", 1.0: "constant lora_alpha"}[setting.alpha_power]
-    )
+    return f"{rule.name}, " + {0.0: "alpha = r", 0.5: "alpha / sqrt(r)", 1.0: "constant lora_alpha"}[there.alpha_power]
 
 
 def moved(rule: Rule, rate: float, here: Setting, there: Setting) -> float:
@@ -104,8 +104,8 @@ RANK = Rule(
 ALPHA = Rule(
     name="alpha",
     field="alpha",
-    statement="(lora_alpha/r)^-1/2 for Init[A]; ^-1 for Init[B]. Exact is only the change of A's start and both rates "
-    "together (reparametrise.py)",
+    statement="(lora_alpha/r)^-1/2 for Init[A], ^-1 for Init[B]; exactly ^-1/2 for PiSSA and MiLoRA, whose starts "
+    "follow alpha (reparametrise.py)",
     source="derived from muA's bound (arXiv 2602.06204); published data do not vary alpha alone",
     standing="derived",
     domain="as the rank rule",

@@ -35,11 +35,13 @@ SHIFTS = {
 }
 FULL = ("full", "full_all")
 FULL_SD = 1.0  # octaves, of the factor of ten: "x2" in LoRA Without Regret over its models; assumed
-# The start of a method's two factors: "A" (A random, B zero), "B" (B random, A zero), "AB" (both of like size).
+# The start of a method's two factors: "A" (A random, B zero), "B" (B random, A zero), "AB" (both random, of like size),
+# "SVD" (both, from singular components divided by the multiplier, so that s B0 A0 does not depend on it).
 STARTS = {
     **dict.fromkeys(("lora", "init_a", "dora", "eva", "gralora"), "A"),
     "init_b": "B",
-    **dict.fromkeys(("init_ab", "milora", "pissa", "pissa_randomized", "olora", "lora_ga"), "AB"),
+    **dict.fromkeys(("init_ab", "olora", "lora_ga"), "AB"),
+    **dict.fromkeys(("milora", "pissa", "pissa_randomized"), "SVD"),
 }
 
 
