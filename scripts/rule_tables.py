@@ -1,19 +1,22 @@
 """Best learning rates of published tables and of our recorded surfaces, as the rules see them: a setting and a rate.
 
-Published tables lie outside of the project (docs/performance.md says where); a table that is absent is left out, and
+Published tables lie outside of the project (their folder is an argument); a table that is absent is left out, and
 said so. `split` is "development" where a constant of `transfer/` was fitted to the cell, else "held out".
 """
 
 import csv
 import math
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from welltuned.analysis import cells, optimum
+from welltuned.records import Config, Result
 from welltuned.store import recorded
 from welltuned.transfer.setting import Setting
+from welltuned.transfer.starts import FULL
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "tests" / "recorded"
@@ -27,7 +30,7 @@ class Cell:
 
     table: str
     scale: str
-    group: str  # what errors are independent between: a model, or a recorded study's base
+    group: str  # what errors are independent between: a model
     split: str
     setting: Setting
     rate: float
@@ -156,26 +159,47 @@ def _gemma(method: str, rank: int, batch: int, rate: float, table: str) -> Cell:
 
 # Our own recorded studies ---------------------------------------------------------------------------------------------
 
+SURFACES = ROOT / "surfaces"
 ABACUS_WIDTHS = {"abacus-small": 64, "abacus-middle": 128, "abacus-large": 256}
 CELL = ("base", "method", "rank", "alpha", "batch_size", "num_train", "num_train_epochs")
 
 
 def recorded_studies() -> Iterator[Cell]:
-    """Yield the enclosed optima of every recorded study of the bundled models."""
+    """Yield the enclosed optima of the studies in tests/recorded; all of them are development data."""
     for path in sorted(RECORDED.glob("*.jsonl.gz")):
         declaration, results = recorded.read(path)
-        for cell in cells.group(results, CELL):
-            config, found = cell.config, optimum.of_cell(cell)
-            if found is None or found.learning_rate is None or config.base not in ABACUS_WIDTHS:
-                continue
-            setting = Setting(
-                config.method,
-                config.rank,
-                config.alpha,
-                config.batch_size,
-                ABACUS_WIDTHS[config.base],
-                config.num_train * config.num_train_epochs,
-                "llama",
-            )
-            group = f"{config.base}, rank {config.rank}"
-            yield Cell(declaration.name, SMALL, group, DEVELOPMENT, setting, found.learning_rate)
+        yield from _of_results(declaration.name, results, lambda config: DEVELOPMENT)
+
+
+def surfaces(folder: Path = SURFACES) -> Iterator[Cell]:
+    """Yield the enclosed optima of the recorded surfaces; those that the manifest does not list are held out."""
+    chosen = set(tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))["development"])
+    for results in surface_results(folder):
+        yield from _of_results(
+            "surfaces", results, lambda config: DEVELOPMENT if surface(config) in chosen else HELD_OUT
+        )
+
+
+def surface_results(folder: Path = SURFACES) -> Iterator[Sequence[Result]]:
+    """Yield the results of every committed surface; the probes that centred them are left out."""
+    paths = [path for path in sorted(folder.glob("tables/*.jsonl.gz")) if "-probe." not in path.name]
+    if not paths:
+        print("missing: no surface is recorded yet")
+    for path in paths:
+        yield recorded.read(path)[1]
+
+
+def surface(config: Config) -> str:
+    """Return the name of a trial's surface, as the manifest writes it."""
+    return " ".join((config.base, *(() if config.method in FULL else (f"r{config.rank}",)), config.method))
+
+
+def _of_results(table: str, results: Sequence[Result], split: Callable[[Config], str]) -> Iterator[Cell]:
+    for cell in cells.group(results, CELL):
+        config, found = cell.config, optimum.of_cell(cell)
+        if found is None or found.learning_rate is None or config.base not in ABACUS_WIDTHS:
+            continue
+        num_samples = config.num_train * config.num_train_epochs
+        width, rank = ABACUS_WIDTHS[config.base], max(config.rank, 1)
+        setting = Setting(config.method, rank, config.alpha, config.batch_size, width, num_samples, "llama")
+        yield Cell(table, SMALL, config.base, split(config), setting, found.learning_rate)

@@ -16,7 +16,7 @@ from welltuned.errors import InputError
 from welltuned.export import _card
 from welltuned.models import base as bases
 from welltuned.models import quantised, sites
-from welltuned.packing import blocks
+from welltuned.packing import blocks, linear
 from welltuned.records import Point
 from welltuned.spec import Spec
 
@@ -147,6 +147,27 @@ def test_the_default_changes_no_id_and_int8_does():
 def test_an_unknown_quantization_is_refused():
     with pytest.raises(InputError, match=r"quantization: got .int4., expected"):
         Spec.parse(TEXT.replace('base = "abacus-small"', 'base = "abacus-small"\nquantization = "int4"'))
+
+
+def test_a_method_that_trains_every_weight_is_refused():
+    tree = edited(model={"quantization": "int8"}, axes={"method": ["lora", "full_all"]})
+    with pytest.raises(InputError) as caught:
+        plans.expand(Spec.model_validate(tree))
+    assert caught.value.problems == (
+        "model.quantization: got 'int8', expected \"none\" for method full_all, which trains the weights that would be "
+        "held in 8 bits; remove it, or choose method full",
+    )
+
+
+@pytest.mark.parametrize(("method", "is_made"), [("lora", False), ("pissa", False), ("full", False), ("dora", True)])
+def test_a_weight_is_dequantised_for_the_methods_that_ask_for_it_only(method, is_made, tmp_path, monkeypatch):
+    """A product dequantises for itself, forward and backward; `linear.weight_of` is what a method asks beside that."""
+    eight, _ = held(tiny.llama())
+    model = tiny.packed(eight)
+    asked = []
+    monkeypatch.setattr(linear, "weight_of", lambda module: asked.append(module) or quantised.weight_of(module))
+    list(tiny.run_pack(model, [trial(method, max_steps=1)], 4, tmp_path))
+    assert bool(asked) == is_made
 
 
 def test_a_base_is_loaded_in_8_bits_and_made_dense_again():

@@ -24,7 +24,7 @@ from welltuned.analysis.runs import of_results
 from welltuned.analysis.wording import DASH
 from welltuned.figures import _ink
 from welltuned.records import Role, Status
-from welltuned.report import build, files
+from welltuned.report import build, files, provenance
 from welltuned.report.answer import answers
 from welltuned.report.css import DARK_INK
 from welltuned.report.svg import SVG, finish
@@ -220,6 +220,12 @@ def test_an_unfinished_study_says_so(page):
 
 def test_the_declaration_is_shown_with_its_hash(page, spoilt):
     assert spoilt[1].spec_hash in page.text and spoilt[1].spec_text.strip() in page.text
+
+
+def test_the_declaration_says_on_what_the_trials_ran():
+    text = provenance.hardware(('{"processor": "EPYC 9", "threads": 2, "device": "cpu"}', '{"machine": "arm64"}'))
+    assert text == "Trials ran on: EPYC 9 (2 threads, device cpu); arm64."
+    assert provenance.hardware(()) == ""
 
 
 def test_every_figure_is_inlined_with_tooltips_and_unique_ids(page, folder):

@@ -173,6 +173,7 @@ def expand(spec: Spec) -> tuple[Config, ...]:
         except InputError as error:
             facts[key] = {}
             problems += [line for line in error.problems if line not in problems]
+        problems += [line for line in _clashes(settings | facts[key]) if line not in problems]
         if facts[key]:
             for seed in range(spec.search.seeds):
                 configs[_config(spec.seed, settings | facts[key], seed)] = None
@@ -215,6 +216,13 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise InputError(problems)
     return facts
+
+
+def _clashes(settings: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line for a base that cannot be held as wanted by a method; what is not known yet clashes with nothing."""
+    if settings.get("is_whole") and settings["quantization"] != "none":
+        expected = f'"none" for method {settings["method"]}, which trains the weights that would be held in 8 bits'
+        yield problem("model.quantization", settings["quantization"], expected, "remove it, or choose method full")
 
 
 def _plugin_facts(method: Any) -> dict[str, bool]:
@@ -403,6 +411,7 @@ class Speed:
 
     flops_per_second: float
     token_seconds: float
+    is_measured: bool = True  # False: assumed, since this machine was too busy
 
     def seconds(self, num_tokens: float, operations: float) -> float:
         """Return the time of this much work."""
@@ -486,7 +495,8 @@ def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, de
     operations = sum(count for _, _, count in parts)
     if isinstance(speeds, Mapping):
         seconds = sum(speeds[dtype].seconds(tokens, count) for dtype, tokens, count in parts)
-        origin = "from a short measurement of this machine"
+        measured = all(speeds[config.dtype].is_measured for config in configs)
+        origin = "from a short measurement of this machine" if measured else "assumed for two cores, not measured"
     else:  # evaluating is as fast, per operation, as training was measured to be
         seconds = num_tokens / speeds * operations / sum(item.train_flops for item in work)
         origin = f"measured {speeds:,.0f} tokens/s"

@@ -116,7 +116,7 @@ def _declaration(declaration: Declaration) -> str:
     return (
         "<p>What was to be run was fixed before the first trial; this is its hash: "
         f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}. "
-        f"{escaped(reads_text(declaration))}</p>\n"
+        f"{escaped(reads_text(declaration))} {escaped(provenance.hardware(declaration.environments))}</p>\n"
         f"<pre tabindex=0>{escaped(declaration.spec_text)}</pre>"
     )
 

@@ -25,7 +25,7 @@ class Bound:
 
 
 def bound(start: str, width: int, rank: int, scaling: float, alpha_power: float) -> Bound:
-    """Evaluate the master formula for a start ("A", "B" or "AB"); `alpha_power` is g of a multiplier ~ r^-g.
+    """Evaluate the master formula for a start ("A", "B", "AB" or "SVD"); `alpha_power` is g of a multiplier ~ r^-g.
 
     >>> bound("A", 1024, 8, 1.0, 0.0).rank_slope, bound("A", 1024, 8, 2.0, 1.0).rank_slope
     (-0.5, 0.0)
@@ -37,6 +37,7 @@ def bound(start: str, width: int, rank: int, scaling: float, alpha_power: float)
         "A": (grown, (0.0, -1.0, -1.0)),  # b0 = 0, z0 = 1
         "B": (grown, (-1.0, 0.0, -1.0)),  # b0 = r^-1/2, z0 = 0
         "AB": (grown, (-0.5, -0.5, -1.0), (0.0, -1.0, -1.0)),  # b0 = n^-1/2, z0 = 1
+        "SVD": (grown, (-0.5, -0.5, -0.5), (0.0, -1.0, -0.5)),  # the same over s^1/2, singular values of order 1
     }[start]
     log2, (a, b, c) = min(((a * log_n + b * log_r + c * log_s), (a, b, c)) for a, b, c in terms)
     return Bound(log2, b - alpha_power * c, c, a)

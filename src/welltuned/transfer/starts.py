@@ -35,11 +35,13 @@ SHIFTS = {
 }
 FULL = ("full", "full_all")
 FULL_SD = 1.0  # octaves, of the factor of ten: "x2" in LoRA Without Regret over its models; assumed
-# The start of a method's two factors: "A" (A random, B zero), "B" (B random, A zero), "AB" (both of like size).
+# The start of a method's two factors: "A" (A random, B zero), "B" (B random, A zero), "AB" (both random, of like size),
+# "SVD" (both, from singular components divided by the multiplier, so that s B0 A0 does not depend on it).
 STARTS = {
     **dict.fromkeys(("lora", "init_a", "dora", "eva", "gralora"), "A"),
     "init_b": "B",
-    **dict.fromkeys(("init_ab", "milora", "pissa", "pissa_randomized", "olora", "lora_ga"), "AB"),
+    **dict.fromkeys(("init_ab", "olora", "lora_ga"), "AB"),
+    **dict.fromkeys(("milora", "pissa", "pissa_randomized"), "SVD"),
 }
 
 
@@ -47,6 +49,11 @@ def shift(method: str) -> Shift:
     """Return a method's shift; that of "A+B" is B's where A is DoRA, since B is what starts the factors."""
     first, _, second = method.partition("+")
     return SHIFTS.get(second if second and first == "dora" else method, _UNKNOWN)
+
+
+def shift_sd(method: str) -> float:
+    """Return the standard deviation of a method's rate over LoRA's, in octaves; Init[B] follows full fine-tuning."""
+    return FULL_SD if method in FULL or start(method) == "B" else shift(method).sd_octaves
 
 
 def start(method: str) -> str | None:

@@ -2,9 +2,10 @@
 
     eta*(B) = 2 eta_max / (sqrt(B_n / B) + sqrt(B / B_n))
 
-Li et al. 2024, arXiv 2405.14578, equation 24 in its notation of B_noise: B^1/2 well below the gradient noise scale B_n,
-eta_max there, B^-1/2 just above. Two parameters, so three batch sizes at least. `analysis/rate_scaling.py` fits the same
-curve with intervals; this is the least-squares point alone, for a search that asks often.
+Li et al. 2024, arXiv 2405.14578, has the peak at the gradient noise scale B_n; this closed form is derived from their
+second-order argument: B^1/2 well below B_n, eta_max there, B^-1/2 just above. Two parameters, so three batch sizes at
+least. `analysis/rate_scaling.py` fits the same curve with intervals; this is the least-squares point alone, for a
+search that asks often.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from welltuned.errors import InputError, problem
 
-BEYOND = 4.0  # times B_n: further up eta* levels off, which the curve does not know (methods of arXiv 2405.14578)
+BEYOND = 4.0  # times B_n: further up eta* levels off, which the curve does not know; the factor is assumed
 REACH = 256.0  # B_n is sought up to this factor beyond the sizes given; assumed
 NUM_STEPS = 400  # of the search over log B_n, then again within one step
 
@@ -44,6 +45,7 @@ def fit(batch_sizes: Sequence[float], rates: Sequence[float]) -> Surge:
         got = f"{len(set(batch_sizes))} batch sizes and {len(rates)} rates"
         raise InputError(problem("surge", got, "3 batch sizes or more, a rate for each", "add a batch size"))
     low, high = math.log(min(batch_sizes) / REACH), math.log(max(batch_sizes) * REACH)
+    best = low
     for _ in range(3):
         step = (high - low) / NUM_STEPS
         grid = [low + step * at for at in range(NUM_STEPS + 1)]
