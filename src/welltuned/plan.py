@@ -17,7 +17,7 @@ from welltuned import adapter_folder, fingerprint, plugins
 from welltuned.analysis.summary import PROBLEM
 from welltuned.costs import budget, flops, memory, packing
 from welltuned.errors import InputError, problem
-from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial, value_at
+from welltuned.records import Arm, Config, Named, Role, Survey, TrainJob, Trial, value_at
 from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
@@ -62,6 +62,11 @@ class Plan:
     def width(self) -> int:
         """Return the trials of each method that a search asks for at once."""
         return self.spec.search.width
+
+    @property
+    def sampler(self) -> Named:
+        """Return the sampler of Optuna that search "optuna" asks."""
+        return Named(self.spec.search.sampler, tuple(self.spec.search.sampler_options.items()))
 
     def reserve_of(self, config: Config) -> int:
         """Return the learning rates that this configuration's cell may try beyond its grid."""
@@ -126,7 +131,10 @@ def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
     paid = [_affordable(arm, _problem(cell), spec.search.budget) for arm in arms]
     budgets = budget.budgets(paid, surveyed, cell, _problem(cell), reserves)
     notes = (*_notes(spec, arms, surveys), *_budget_notes(budgets))
-    return Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+    plan = Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+    if problems := plugins.load("searches", spec.search.search).problems(plan):
+        raise InputError(problems)
+    return plan
 
 
 def _affordable(arm: Arm, problem: Sequence[str], run_equivalents: float | None) -> Arm:

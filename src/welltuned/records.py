@@ -513,6 +513,17 @@ class Arm:
     num_confirm: int  # fresh-seed reruns of each cell's winner
 
 
+Option = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Named:
+    """A class of another library, by its name, and the arguments that it is made with."""
+
+    name: str
+    options: tuple[tuple[str, Option], ...] = ()
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What a search wants next: trials to train, or (when all training is done) adapters to grade on the test split."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from welltuned.records import Arm, Config, Proposal, Result
+from welltuned.records import Arm, Config, Named, Proposal, Result
 
 
 class Plan(Protocol):
@@ -31,6 +31,11 @@ class Plan(Protocol):
         ...
 
     @property
+    def sampler(self) -> Named:
+        """The sampler of Optuna that search "optuna" asks."""
+        ...
+
+    @property
     def problem(self) -> tuple[str, ...]:
         """The fields of a cell that pose its problem: methods are compared within one and never across."""
         ...
@@ -54,9 +59,19 @@ class Plan(Protocol):
         ...
 
 
+def no_problems(plan: Plan) -> Sequence[str]:
+    """Find nothing wrong with any plan."""
+    del plan
+    return ()
+
+
 @dataclass(frozen=True)
 class Search:
-    """A search plug-in. `propose(plan, results)` names the trials that are wanted next, never finished ones."""
+    """A search plug-in. `propose(plan, results)` names the trials that are wanted next, never finished ones.
+
+    `problems(plan)` says before the study begins why it cannot be searched so, one line each.
+    """
 
     summary: str
     propose: Callable[[Plan, Sequence[Result]], Proposal]
+    problems: Callable[[Plan], Sequence[str]] = no_problems
