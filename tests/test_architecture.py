@@ -22,7 +22,7 @@ ROWS = [
     "records rng plugins fingerprint transfer",
     "store executors sandbox analysis costs tasks spec adapter_folder",
     "search plan figures report audit",
-    "data models curvature objectives kernels protocol",
+    "data models curvature objectives kernels protocol plan_cost",
     "methods",
     "packing",
     "evaluate survey",

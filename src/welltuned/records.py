@@ -497,6 +497,7 @@ class Declaration:
     num_lost: int  # jobs that were lost to the machine and run again
     environments: tuple[str, ...]  # JSON, one for each distinct one
     finished: bool = True  # the search wants nothing more
+    budget: float | None = None  # run-equivalents that a search could spend on each method; None: it trained the grid
     num_planned: int | None = None  # trials in all, fresh-seed reruns included; None where not known
     comparison: Comparison | None = None  # None: no verdict is stored
     hindsight: tuple[Hindsight, ...] = ()  # empty: no oracle pass was run

@@ -17,7 +17,7 @@ from welltuned import plan as plans
 from welltuned.costs import flops, packing
 from welltuned.errors import MachineError
 from welltuned.executors.inline import Inline
-from welltuned.plan import Speed
+from welltuned.plan_cost import Speed
 from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, Trial
 from welltuned.spec import Spec
 from welltuned.study.options import Options
