@@ -25,6 +25,7 @@ VERBS = {
     "report": "Build the report of a study again.",
     "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",
     "audit": "Say what was tuned for whom in a table of results, and which conclusions survive.",
+    "curvature": "Measure how curved the loss is in each method's numbers.",
     "methods": "List the fine-tuning methods, or explain one.",
     "doctor": "Check this machine, or a method on a model of yours.",
 }

@@ -40,13 +40,14 @@ class PackedLinear(nn.Module):
         x_NSI = x.reshape(sum(sizes), -1, x.shape[-1])
         if self.dropout is not None:
             x_NSI = self.dropout.apply(x_NSI, self.index)
-        frozen = self._frozen()
+        frozen = self.frozen()
         if len(sizes) == 1:
             return self.parts[0].apply(y_NSO, x_NSI, frozen).view(y.shape)
         slices = zip(self.parts, y_NSO.split(sizes), x_NSI.split(sizes), strict=True)
         return torch.cat([part.apply(own_y, own_x, frozen) for part, own_y, own_x in slices]).view(y.shape)
 
-    def _frozen(self) -> Frozen:
+    def frozen(self) -> Frozen:
+        """Return the frozen layer."""
         weight, bias = self.base.weight, self.base.bias
         weight_OI = weight.T if isinstance(self.base, Conv1D) else weight
         return Frozen(weight_OI, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
