@@ -5,10 +5,11 @@ and Simon 2000) where the vectors that may be kept are full: the Ritz vectors at
 residual. The N recurrences share nothing but the call of the product, so that N blocks of a model cost one pass. Those
 that have converged leave.
 
-For a Ritz pair (t, y) of H there is an eigenvalue within the residual norm |H y - t y|, which is the last coefficient
-of the recurrence times the last entry of the small eigenvector; where the rest of the spectrum is a gap away, the error
-is at most the residual squared over the gap (Parlett 1998, theorem 11.7.1; the gap is taken between Ritz values). A
-Ritz value at the top is never above the largest eigenvalue, one at the bottom never below the smallest.
+For a Ritz pair (t, y) there is an eigenvalue within the residual norm |H y - t y|, which is the norm of the last
+residual times the last entry of the small eigenvector. It need not be the extreme one, so the Ritz value must also have
+stood still. Where the rest of the spectrum is a gap away, the error is at most the residual squared over the gap
+(Parlett 1998, theorem 11.7.1; the gap is taken between Ritz values). A Ritz value at the top is never above the largest
+eigenvalue, one at the bottom never below the smallest.
 Shape letters: N matrices, P size, J vectors kept.
 """
 
@@ -22,7 +23,10 @@ from torch import Tensor
 Product = Callable[[Tensor, Sequence[int]], Tensor]  # (v_NP of those still running, their numbers) -> H v
 
 TOLERANCE = 1e-2  # of an error, relative to the largest |eigenvalue|; assumed, far below what methods differ by
-MIN_PRODUCTS = 5  # lr-matters-lora's (arXiv 2602.04998): an early Ritz value may rest on a plateau
+MIN_PRODUCTS = 5  # lr-matters-lora's (arXiv 2602.04998)
+PATIENCE = (
+    3  # products over which a Ritz value must have stood still: an eigenvalue near it may not be the last; assumed
+)
 MAX_PRODUCTS = 100  # the same source
 MAX_VECTORS = 40  # kept of each recurrence; assumed
 KEPT = 6  # Ritz vectors of each end that a restart keeps; assumed
@@ -84,6 +88,7 @@ class _Run:
         self.rest = 1.0  # norm of the last residual
         self.num_products = 0
         self.largest = self.smallest = Extreme(0.0, math.inf, math.inf)
+        self.seen: list[tuple[float, float]] = []  # both ends after each product
 
     def take(self, w_P: Tensor) -> None:
         """Take in w = H v of the next vector v, and choose the vector after it."""
@@ -110,6 +115,7 @@ class _Run:
         residuals_J = self.rest * vectors_JJ[-1].abs()
         self.largest = _extreme(values_J.flip(0), residuals_J.flip(0))
         self.smallest = _extreme(values_J, residuals_J)
+        self.seen.append((self.largest.value, self.smallest.value))
         if len(values_J) == self.effort.max_vectors:
             kept = min(KEPT, len(values_J) // 4)
             chosen = [*range(kept), *range(len(values_J) - kept, len(values_J))]
@@ -120,10 +126,13 @@ class _Run:
         """Say whether the ends that are wanted are known well enough."""
         if self.rest == 0:
             return True
-        ends = (self.largest, self.smallest) if self.both else (self.largest,)
-        scale = max(abs(self.largest.value), abs(self.smallest.value))
-        within = all(end.error <= self.effort.tolerance * scale for end in ends)
-        return within and self.num_products >= MIN_PRODUCTS
+        if self.num_products < max(MIN_PRODUCTS, PATIENCE + 1):
+            return False
+        within = self.effort.tolerance * max(abs(self.largest.value), abs(self.smallest.value))
+        pairs = zip((self.largest, self.smallest), self.seen[-1 - PATIENCE], strict=True)
+        return all(
+            end.error <= within and abs(end.value - before) <= within for end, before in [*pairs][: 1 + self.both]
+        )
 
     def spectrum(self) -> Spectrum:
         """Return what is known."""
