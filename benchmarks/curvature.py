@@ -22,13 +22,13 @@ from benchmarks import machine
 from welltuned.curvature.blocks import Blocks, Member
 from welltuned.curvature.lanczos import Spectrum, extremes
 from welltuned.curvature.survey import Request, Survey, layer_of
+from welltuned.executors.machine import memory_bytes
 from welltuned.packing.state import PackState, grouped, initial
 from welltuned.plan import expand
 from welltuned.records import Role, Runtime, Trial
 from welltuned.spec import Spec
 
 METHODS = ["lora", "init_ab", "milora", "pissa", "olora"]  # those with published ratios
-MEMORY_BYTES = 8 << 30
 AGREEMENT = 0.03  # of the largest |eigenvalue| of a block; the tolerance is 1 %, and each way has its own rounding
 
 
@@ -50,7 +50,7 @@ def spec_of(base: str, methods: Sequence[str], task: dict, rank: int = 8) -> Spe
 def survey_of(spec: Spec, args: argparse.Namespace, blocks: tuple[str, ...]) -> Survey:
     """The measurement, with the model and rows loaded."""
     request = Request(expand(spec), args.samples, (0,), blocks)
-    return Survey(request, Runtime("cpu", args.threads, 1e9, "."), MEMORY_BYTES)
+    return Survey(request, Runtime("cpu", args.threads, 1e9, "."), memory_bytes("cpu"))
 
 
 def small(args: argparse.Namespace) -> None:

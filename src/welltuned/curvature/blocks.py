@@ -21,6 +21,8 @@ from welltuned.curvature.rows import Rows, Spread
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import Group, PackState
 
+CHUNK_SHARE = 0.25  # of the memory for graphs goes to one chunk at most, so that it fits beside those kept; assumed
+
 
 class Member(NamedTuple):
     """Trials of one parametrisation at one site: as many blocks."""
@@ -57,9 +59,10 @@ class Blocks:
         masks = [member.group.own(member.site) for member in members]
         self.length = max(mask.shape[1] for mask in masks)
         self.own_NP = torch.cat([padded(mask, self.length) for mask in masks])
-        self._pieces = rows.chunks(self.num_blocks)
         self._kept: dict[int, _Chunk] = {}
         self._left_bytes = kept_bytes
+        row_bytes = self._chunk(rows.longest).num_bytes  # of a large model a few rows' graphs fill the memory
+        self._pieces = rows.chunks(self.num_blocks, max(1, int(kept_bytes * CHUNK_SHARE) // max(1, row_bytes)))
 
     def _chunks(self) -> Iterator[_Chunk]:
         for number, piece in enumerate(self._pieces):

@@ -28,13 +28,19 @@ class Rows(NamedTuple):
         """Return the number of target tokens."""
         return int(self.table.num_targets[self.numbers].sum())
 
-    def chunks(self, num_vectors: int) -> list[np.ndarray]:
-        """Return the row numbers in chunks, rows of like length together, each as large as a pass may be."""
+    @property
+    def longest(self) -> np.ndarray:
+        """Return the number of the longest row, alone."""
+        return self.numbers[[int(np.argmax(self.table.lengths[self.numbers]))]]
+
+    def chunks(self, num_vectors: int, most: int | None = None) -> list[np.ndarray]:
+        """Return the row numbers in chunks, `most` at most, rows of like length together, as large as a pass may be."""
         lengths = self.table.lengths[self.numbers]
         order = self.numbers[np.argsort(-lengths, kind="stable")]
         found = []
         while len(order):
             width = max(1, TOKENS_PER_PASS // (num_vectors * int(self.table.lengths[order[0]])))
+            width = min(width, most or width)
             found.append(order[:width])
             order = order[width:]
         return found

@@ -32,7 +32,7 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import grouped, initial
 from welltuned.records import Config, Role, Runtime, Trial
 
-KEPT_SHARE = 0.5  # of the memory that may be used goes to graphs that are kept between products; assumed
+KEPT_SHARE = 0.6  # of the memory that may be used goes to graphs that are kept between products; assumed
 SPLITS = ("train", "validation")
 
 
