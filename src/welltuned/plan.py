@@ -4,9 +4,11 @@
 Settings that cannot change a result are set to one canonical value, so that equal work has one id.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +48,21 @@ class Plan:
         """Return the fields of a cell that pose its problem: methods are compared within one and never across."""
         return _problem(self.cell)
 
+    @property
+    def seed(self) -> int:
+        """Return the study's seed."""
+        return self.spec.seed
+
+    @property
+    def budget(self) -> float | None:
+        """Return what a search may spend on each method within each problem, in run-equivalents."""
+        return self.spec.search.budget
+
+    @property
+    def width(self) -> int:
+        """Return the trials of each method that a search asks for at once."""
+        return self.spec.search.width
+
     def reserve_of(self, config: Config) -> int:
         """Return the learning rates that this configuration's cell may try beyond its grid."""
         return self.reserves[budget.key(config, self.cell)]
@@ -57,8 +74,9 @@ class Plan:
         return tuple(config.replace(**dict.fromkeys(moving, seed)) for seed in seeds)
 
     def trials(self) -> tuple[Trial, ...]:
-        """Return the selection trials of all arms."""
-        return tuple(Trial(config, Role.SELECT) for arm in self.arms for config in arm.configs)
+        """Return the selection trials of all arms; of a search with a budget, as many as it may train in full."""
+        arms = (_affordable(arm, self.problem, self.budget) for arm in self.arms)
+        return tuple(Trial(config, Role.SELECT) for arm in arms for config in arm.configs)
 
     def packs(self, memory_bytes: int, device: str = "cpu") -> tuple[TrainJob, ...]:
         """Return the packs of the selection trials."""
@@ -105,9 +123,27 @@ def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
     cell = _cell(spec)
     reserves = budget.allot(arms, cell, _problem(cell), spec.search.reserve)
     surveyed = {config: surveys[survey_key(config)] for config in configs}
-    budgets = budget.budgets(arms, surveyed, cell, _problem(cell), reserves)
+    paid = [_affordable(arm, _problem(cell), spec.search.budget) for arm in arms]
+    budgets = budget.budgets(paid, surveyed, cell, _problem(cell), reserves)
     notes = (*_notes(spec, arms, surveys), *_budget_notes(budgets))
     return Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+
+
+def _affordable(arm: Arm, problem: Sequence[str], run_equivalents: float | None) -> Arm:
+    """Return an arm with as many of its configurations as the budget trains, spread evenly over each problem's.
+
+    It stands for trials that a search will choose, where their cost is asked for; grid has no budget and keeps all.
+    """
+    if run_equivalents is None:
+        return arm
+    by_problem: defaultdict[tuple[object, ...], list[Config]] = defaultdict(list)
+    for config in arm.configs:
+        by_problem[budget.key(config, problem)].append(config)
+    kept: list[Config] = []
+    for configs in by_problem.values():
+        number = min(len(configs), math.floor(run_equivalents))
+        kept += [configs[place * len(configs) // number] for place in range(number)]
+    return dataclasses.replace(arm, configs=tuple(kept))
 
 
 def _problem(cell: Sequence[str]) -> tuple[str, ...]:
@@ -137,6 +173,7 @@ def expand(spec: Spec) -> tuple[Config, ...]:
         except InputError as error:
             facts[key] = {}
             problems += [line for line in error.problems if line not in problems]
+        problems += [line for line in _clashes(settings | facts[key]) if line not in problems]
         if facts[key]:
             for seed in range(spec.search.seeds):
                 configs[_config(spec.seed, settings | facts[key], seed)] = None
@@ -179,6 +216,13 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise InputError(problems)
     return facts
+
+
+def _clashes(settings: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line for a base that cannot be held as wanted by a method; what is not known yet clashes with nothing."""
+    if settings.get("is_whole") and settings["quantization"] != "none":
+        expected = f'"none" for method {settings["method"]}, which trains the weights that would be held in 8 bits'
+        yield problem("model.quantization", settings["quantization"], expected, "remove it, or choose method full")
 
 
 def _plugin_facts(method: Any) -> dict[str, bool]:
@@ -367,6 +411,7 @@ class Speed:
 
     flops_per_second: float
     token_seconds: float
+    is_measured: bool = True  # False: assumed, since this machine was too busy
 
     def seconds(self, num_tokens: float, operations: float) -> float:
         """Return the time of this much work."""
@@ -450,7 +495,8 @@ def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, de
     operations = sum(count for _, _, count in parts)
     if isinstance(speeds, Mapping):
         seconds = sum(speeds[dtype].seconds(tokens, count) for dtype, tokens, count in parts)
-        origin = "from a short measurement of this machine"
+        measured = all(speeds[config.dtype].is_measured for config in configs)
+        origin = "from a short measurement of this machine" if measured else "assumed for two cores, not measured"
     else:  # evaluating is as fast, per operation, as training was measured to be
         seconds = num_tokens / speeds * operations / sum(item.train_flops for item in work)
         origin = f"measured {speeds:,.0f} tokens/s"
@@ -479,4 +525,5 @@ def exam_flops(config: Config, survey: Survey) -> float:
     """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
     num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
     weights = survey.num_base_weights + survey.num_head_weights + flops.num_added(config, survey)
+    weights += flops.num_frozen(config, survey)
     return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

@@ -22,9 +22,14 @@ class Status(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What a trial is for: SELECT trials choose a configuration, CONFIRM trials rerun the chosen one on fresh seeds."""
+    """What a trial is for: SELECT trials choose a configuration, CONFIRM trials rerun the chosen one on fresh seeds.
+
+    PROBE trials have a shorter course of their own (max_steps), which tells a search where to look. Their losses are
+    never ranked beside those of full trials, so no analysis of a study's results reads them.
+    """
 
     SELECT = "select"
+    PROBE = "probe"
     CONFIRM = "confirm"
 
 
@@ -95,6 +100,7 @@ class Config:
     rank_pattern: tuple[str, ...] = ()  # "q_proj=4": the rank at these modules
     alpha_pattern: tuple[str, ...] = ()  # "q_proj=2r": the alpha policy at these modules
     start_step: int = 0  # optimizer steps that start_from's trial has behind it, whose rest this trial is
+    quantization: str = "none"  # "none" | "int8": how the frozen base's weights are held
 
     def text(self) -> str:
         """Return the canonical JSON whose hash is the trial's id."""
@@ -136,7 +142,8 @@ class Config:
         shared = ("study_seed", "base", "revision", "base_hash", "dtype", "target_modules", "task", "task_version")
         splits = ("data_train", "data_validation", "data_test", "data_hash", "prompt_template", "num_validation")
         rest = ("num_test", "split_seed", "max_length")
-        return tuple(getattr(self, name) for name in shared + splits + rest)
+        later = ("quantization",) if self.quantization != "none" else ()  # keys of stored surveys stay
+        return tuple(getattr(self, name) for name in shared + splits + rest + later)
 
 
 def value_at(pattern: tuple[str, ...], site: str) -> str | None:

@@ -79,7 +79,8 @@ def group(results: Sequence[Result], fields: Sequence[str]) -> tuple[Cell, ...]:
     """Group results into cells, in the order of their keys (numbers by size, names by alphabet)."""
     members: defaultdict[Key, list[Result]] = defaultdict(list)
     for result in results:
-        members[key_of(result.config, fields)].append(result)
+        if result.role is not Role.PROBE:
+            members[key_of(result.config, fields)].append(result)
     return tuple(_cell(key, members[key]) for key in sorted(members, key=order))
 
 

@@ -81,7 +81,7 @@ class Table:
         return Table(tuple(runs), self.metric, self.higher_is_better)
 
 
-PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+PROBLEM = ("base", "revision", "dtype", "quantization", "task", "num_train", "num_validation", "target_modules")
 SETTING = (
     *("alpha", "alpha_pattern", "rank_pattern", "dropout", "start_from", "loraplus_lr_ratio"),
     *("optimizer", "beta1", "beta2", "beta2_batch_size", "epsilon", "momentum", "weight_decay", "max_grad_norm"),
@@ -100,6 +100,8 @@ def of_results(results: Sequence[Result], metric: str = NLL) -> Table:
 
 def run_of(result: Result, metric: str, graded: bool) -> Run | None:
     """Return a result as a run, None where it has no number in this metric; `graded`: the study grades test answers."""
+    if result.role is Role.PROBE:
+        return None
     value = score_nats(result) if metric == NLL else result.test_accuracy if graded else None
     if value is None or not math.isfinite(value):
         return None

@@ -95,7 +95,8 @@ class Survey:
         first = request.configs[0]
         # a residual in bfloat16 would be rounding
         dtype = "float64" if first.dtype == "float64" else "float32"
-        base = bases.load(first.base, first.revision, dtype, first.target_modules, runtime.device)
+        arguments = (first.base, first.revision, dtype, first.target_modules, runtime.device, first.quantization)
+        base = bases.load(*arguments)
         self.model = PackedModel(base)
         probe.check(self.model)
         self.train, self.validation = self._load()

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from welltuned.methods._method import Frozen
 from welltuned.models.base import Base
+from welltuned.models.quantised import weight_of
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
@@ -48,9 +48,12 @@ class PackedLinear(nn.Module):
 
     def frozen(self) -> Frozen:
         """Return the frozen layer."""
-        weight, bias = self.base.weight, self.base.bias
-        weight_OI = weight.T if isinstance(self.base, Conv1D) else weight
-        return Frozen(weight_OI, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+        bias = self.base.bias
+        return Frozen(self._weight, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+
+    def _weight(self) -> Tensor:
+        """Return the base's weight, [O, I]."""
+        return weight_of(self.base)
 
 
 class PackedModel:

@@ -9,17 +9,18 @@ letters: N trials of the group, P numbers of a trial, I in, O out, R padded rank
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from welltuned import plugins, rng
-from welltuned.methods._method import Frozen, Method, Parametrisation, State
+from welltuned.methods._method import Context, Frozen, Method, Parametrisation, State
 from welltuned.models.base import Base
 from welltuned.packing import continued, samples, whole
 from welltuned.packing.adapter_file import Moments
 from welltuned.packing.batch import RowTable
+from welltuned.packing.starts import Starts
 from welltuned.records import Trial
 from welltuned.spec import Spec
 
@@ -228,11 +229,18 @@ class PackState:
         return group, position - group.start
 
 
-def group_key(trial: Trial) -> tuple[str, str, int]:
-    """Return what trials of one group share: parametrisation, method source, and rank within a factor of 2."""
-    method: Method = plugins.load("methods", trial.config.method)
-    bucket = trial.config.rank.bit_length() if method.uses_rank else 0
-    return (method.parametrisation().name, trial.config.method if ":" in trial.config.method else "", bucket)
+def group_key(trial: Trial) -> tuple[object, ...]:
+    """Return what trials of one group share: parametrisation, method source, and rank within a factor of 2.
+
+    Where ranks cannot be padded, it is the same rank at every site.
+    """
+    config = trial.config
+    method: Method = plugins.load("methods", config.method)
+    form = method.parametrisation()
+    ranks: tuple[object, ...] = (config.rank.bit_length() if method.uses_rank else 0,)
+    if not form.padded:
+        ranks = (config.rank, config.rank_pattern, config.clamp_rank)
+    return (form.name, config.method if ":" in config.method else "", *ranks)
 
 
 def grouped(trials: Sequence[Trial]) -> list[Trial]:
@@ -278,13 +286,34 @@ def _initial_states(base: Base, trials: Sequence[Trial], table: RowTable | None)
         contexts = {look: samples.contexts(base, table, look, sites) for look in dict.fromkeys(looks)}
         for site in sites:
             weight_OI = base.weight(site)
-            analyses: dict = {}
+            here = _Site(site, weight_OI, Starts(weight_OI), {})
             for trial, method, look, state in zip(trials, methods, looks, states, strict=True):
-                key = (method.analyse, look)
-                if method.analyse is not None and key not in analyses:
-                    analyses[key] = method.analyse(weight_OI, contexts[look][site])
-                state[site] = _initial_state(weight_OI, method, analyses.get(key), trial, site)
+                state[site] = here.start(trial, method, look, contexts[look][site])
     return states
+
+
+@dataclass
+class _Site:
+    """A site while its trials start."""
+
+    name: str
+    weight_OI: Tensor
+    starts: Starts
+    analyses: dict[tuple, Any]
+
+    def start(self, trial: Trial, method: Method, look: samples.Look, context: Context) -> State:
+        """Return a trial's tensors at step 0."""
+
+        def compute() -> State:
+            key = (method.analyse, look)
+            if method.analyse is not None and key not in self.analyses:
+                self.analyses[key] = method.analyse(self.weight_OI, context)
+            return _initial_state(self.weight_OI, method, self.analyses.get(key), trial, self.name)
+
+        config = trial.config
+        rank, scaling = site_rank(trial, self.name, self.weight_OI.shape), site_scaling(trial, self.name)
+        facts = (config.method, config.method_version, config.method_source, rank, scaling)
+        return self.starts.get(method, facts, compute)
 
 
 def _initial_state(weight_OI: Tensor, method: Method, analysis: object, trial: Trial, site: str) -> State:
@@ -370,20 +399,28 @@ def _shared(
     ranks: Sequence[dict[str, int]],
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, Cut]]]:
     """Return the anchors that sites share, once for all sites of a rank, and once for trials that have the same."""
-    largest: dict[str, tuple[str, str]] = {}  # key -> (site, name) of the tensor that the others are a part of
+    places: dict[str, list[tuple[str, str]]] = {}  # key -> (site, name) of each part of one tensor
     parts: dict[str, dict[str, Cut]] = {}
     for (site, name), shape in shapes.items():
         if name in parametrisation.shared:
             key = f"{name} {[rank[site] for rank in ranks]}"
             parts.setdefault(site, {})[name] = Cut(key, shape)
-            if key not in largest or math.prod(shape) > math.prod(shapes[largest[key]]):
-                largest[key] = (site, name)
+            places.setdefault(key, []).append((site, name))
     shared: dict[str, Tensor] = {}
-    for key, (site, name) in largest.items():
-        found = [_padded(state[site][name], shapes[site, name]) for state in states]
+    for key, held in places.items():
+        largest = tuple(map(max, zip(*(shapes[place] for place in held), strict=True)))
+        found = [_joined([state[site][name] for site, name in held], largest) for state in states]
         alike = all(torch.equal(found[0], other) for other in found[1:])
         shared[key] = torch.stack(found[:1] if alike else found)
     return shared, parts
+
+
+def _joined(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Return the tensor of which the parts are the first rows and columns; where it has more, zeros."""
+    joined = parts[0].new_zeros(shape)
+    for part in parts:
+        joined[tuple(slice(size) for size in part.shape)] = part
+    return joined
 
 
 def _ranks(base: Base, trial: Trial, parametrisation: Parametrisation) -> dict[str, int]:

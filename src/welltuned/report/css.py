@@ -88,7 +88,9 @@ dd{margin-bottom:8px}ul.caveats li{padding-left:0}ul.caveats b{position:static;d
 --wash:#1c2026;--accent:#79b8ff;--warn:#ffab5e;--alert:#2b2117;--alertline:#8a5a1e}"""
     + _DARK_FIGURES
     + """}
-@media print{body{font-size:10pt;max-width:none;padding:0}nav,.files,details,footer a{display:none}
+@media print{body{font-size:10pt;max-width:none;padding:0}
+nav,.files,details:not(.printed),summary,footer a{display:none}
+details.printed::details-content{content-visibility:visible;block-size:auto}details.printed table{font-size:7pt}
 h2,h3{break-after:avoid}h2{margin-top:24px}.scroll{overflow:visible}table{font-size:8pt}
 th,td{padding:3px 8px 3px 0}.number{white-space:normal}td small{font-size:7pt;white-space:nowrap}tr{break-inside:avoid}
 pre{white-space:pre-wrap}

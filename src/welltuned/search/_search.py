@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from welltuned.records import Arm, Config, Proposal, Result
+from welltuned.records import Arm, Config, Proposal, Result, Survey
 
 
 class Plan(Protocol):
@@ -16,6 +16,26 @@ class Plan(Protocol):
         ...
 
     @property
+    def seed(self) -> int:
+        """The study's seed, from which a search's random streams derive."""
+        ...
+
+    @property
+    def budget(self) -> float | None:
+        """What choosing may cost, for each method within each problem, in run-equivalents; None: all there is."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """The trials of each method that are asked for at once."""
+        ...
+
+    @property
+    def problem(self) -> tuple[str, ...]:
+        """The fields of a cell that pose its problem: methods are compared within one and never across."""
+        ...
+
+    @property
     def cell(self) -> tuple[str, ...]:
         """The fields that define a cell, within which the learning rate is tuned."""
         ...
@@ -23,6 +43,10 @@ class Plan(Protocol):
     @property
     def graded_tasks(self) -> frozenset[str]:
         """The tasks whose answers are graded; finalists of the others are judged by validation loss only."""
+        ...
+
+    def survey_of(self, config: Config) -> Survey:
+        """Return what is known of a configuration's base and data."""
         ...
 
     def reserve_of(self, config: Config) -> int:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from welltuned import plugins
 from welltuned.errors import suggestion
-from welltuned.spec import _alpha
+from welltuned.transfer import alpha as policies
 
 REQUIRED = ("base", "task", "num_train", "learning_rate")
 
@@ -99,7 +99,7 @@ MaybeText = Annotated[str | None, NONE, Expected('a text in quotes, or "none"', 
 MaybeCount = Annotated[Count | None, NONE, Expected('a whole number >= 1, or "none"', "none")]
 MaybeWhole = Annotated[Whole | None, NONE, Expected('a whole number >= 0, or "none"', "none")]
 MaybePositive = Annotated[Positive | None, NONE, Expected('a finite number > 0, or "none"', "none")]
-Alpha = Annotated[str, BeforeValidator(_alpha.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
+Alpha = Annotated[str, BeforeValidator(policies.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
 Modules = Annotated[
     tuple[str, ...], BeforeValidator(_names), Field(min_length=1), Expected("a list of module names", ["all-linear"])
 ]
@@ -108,14 +108,18 @@ RankPattern = Annotated[
     tuple[str, ...], BeforeValidator(_pattern(_rank)), Expected('a list like ["q_proj=4"]', ["q_proj=4"])
 ]
 AlphaPattern = Annotated[
-    tuple[str, ...], BeforeValidator(_pattern(_alpha.canonical)), Expected('a list like ["q_proj=2r"]', ["q_proj=2r"])
+    tuple[str, ...],
+    BeforeValidator(_pattern(policies.canonical)),
+    Expected('a list like ["q_proj=2r"]', ["q_proj=2r"]),
 ]
 MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the name of a method", "lora")]
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
 DTYPES, TEMPLATES, SUBSETS = ("float32", "bfloat16", "float64"), ("none", "alpaca"), ("first", "seeded")
+QUANTIZATIONS = ("none", "int8")
 OPTIMIZERS, SCHEDULES = ("adamw", "sgd", "sign_sgd"), ("constant", "linear", "cosine", "cosine_with_floor")
 Dtype = Annotated[Literal["float32", "bfloat16", "float64"], Expected("a dtype", "float32", DTYPES)]
+Quantization = Annotated[Literal["none", "int8"], Expected("how weights are held", "none", QUANTIZATIONS)]
 Template = Annotated[Literal["none", "alpaca"], Expected("a prompt template", "none", TEMPLATES)]
 Subset = Annotated[Literal["first", "seeded"], Expected("a way to choose rows", "first", SUBSETS)]
 Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimizer", "adamw", OPTIMIZERS)]
@@ -143,6 +147,9 @@ class Model(Section):
     )
     revision: MaybeText = Field(default=None, description="commit of a hub model; the one found is pinned and recorded")
     dtype: Dtype = Field(default="float32", description="of the frozen base and the activations; adapters are float32")
+    quantization: Quantization = Field(
+        default="none", description="int8: the frozen weights in 8 bits, for half of the memory; methods see these"
+    )
     target_modules: Modules = Field(default=("all-linear",), description="names of the adapted modules, or all-linear")
 
 
@@ -250,6 +257,14 @@ class Search(Section):
         default=False,
         description="store the optimizer's moments with every adapter, so that an export can be continued exactly",
     )
+    budget: MaybePositive = Field(
+        default=None,
+        description="what a search may spend on choosing, for each method within each problem: run-equivalents, the "
+        "rows read by one full trial and its validations; none: grid, which trains all there is",
+    )
+    width: Count = Field(
+        default=8, description="trials of each method that a search with a budget asks for at once, before it looks"
+    )
     reserve: Whole = Field(
         default=0,
         description="more learning rates for each cell: outward from a best one on the edge, else beside the best",
@@ -281,7 +296,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that came after the first studies were stored: their default is the value that changes nothing, and the
 # canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
-LATER = frozenset(("reserve", *Compare.model_fields))
+LATER = frozenset(("reserve", "budget", "width", *Compare.model_fields))
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 

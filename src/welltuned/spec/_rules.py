@@ -24,6 +24,8 @@ def check(spec: "Spec", found: Findings) -> None:
         _check_start(settings, found)
     _check_methods(spec, found)
     _check_seeds(spec, found)
+    _check_rest(spec, found)
+    _check_budget(spec, found)
     _check_data(spec, found)
     _check_baseline(spec, found)
 
@@ -52,6 +54,16 @@ def _check_start(settings: Mapping[str, Any], found: Findings) -> None:
     if settings["start_from"] is None:
         expected_text = "0, since no start_from names the exported trial whose rest this is"
         found.add(problem("train.start_step", settings["start_step"], expected_text, "name its folder, or remove it"))
+
+
+def _check_rest(spec: "Spec", found: Findings) -> None:
+    """Refuse reruns of a trial that is the rest of an exported one: a fresh seed reads other rows than that one did."""
+    if unusable(found, ("start_step", "fresh_seeds")) or not spec.search.fresh_seeds:
+        return
+    if any(settings["start_step"] for settings in spec.combinations()):
+        expected_text = "0: the rest of an exported trial has that trial's seeds"
+        line = problem("search.fresh_seeds", spec.search.fresh_seeds, expected_text, "set fresh_seeds = 0")
+        found.add(f"{line}, or start_step = 0")
 
 
 def _check_methods(spec: "Spec", found: Findings) -> None:
@@ -90,6 +102,29 @@ def _check_seeds(spec: "Spec", found: Findings) -> None:
             neutral = 1 if name == "seeds" else 0
             line = problem(f"search.{name}", value, "a seed that is free to move", f"set {name} = {neutral}")
             found.add(f"{line}, or remove init_seed or order_seed from [train]")
+
+
+def _check_budget(spec: "Spec", found: Findings) -> None:
+    """Refuse a search without the budget that it spends, and a budget that grid would ignore."""
+    if unusable(found, ("search", "budget", "width", "reserve", "seeds")):
+        return
+    name, budget = spec.search.search, spec.search.budget
+    if name == "grid":
+        for field in ("budget", "width"):
+            if field in spec.search.model_fields_set and getattr(spec.search, field) is not None:
+                got = getattr(spec.search, field)
+                expectation = "nothing: grid trains all there is"
+                found.add(problem(f"search.{field}", got, expectation, f"remove {field}, or choose another search"))
+        return
+    if budget is None:
+        advice = "write budget = 16 in [search], which is the cost of 16 full trials for each method"
+        found.add(problem("search.budget", "none", f"what search '{name}' may spend", advice))
+    elif budget < spec.search.seeds:
+        expectation = f"at least {spec.search.seeds}, one full trial on each selection seed"
+        found.add(problem("search.budget", budget, expectation, "raise it, or lower seeds"))
+    if spec.search.reserve:
+        expectation = f"0: search '{name}' chooses every trial itself"
+        found.add(problem("search.reserve", spec.search.reserve, expectation, "remove reserve, or choose grid"))
 
 
 def _check_data(spec: "Spec", found: Findings) -> None:
