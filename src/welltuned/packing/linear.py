@@ -17,7 +17,8 @@ from welltuned.models.quantised import weight_of
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
-from welltuned.packing.state import PackState, Part
+from welltuned.packing.group import Part
+from welltuned.packing.state import PackState
 
 
 class PackedLinear(nn.Module):
