@@ -63,7 +63,7 @@ def jobs_of(config: Config) -> dict[int, TrainJob]:
     jobs: dict[int, TrainJob] = {}
     for width in (1, WIDTH):
         each = WIDTH // width
-        trials = trials_of(config.replace(batch_size=each, num_train=STEPS * each), width)
+        trials = trials_of(config.replace(batch_size=each, max_steps=STEPS), width)
         jobs[width] = packing.make_job(trials, each)
     return jobs
 

@@ -1,6 +1,6 @@
 """Measure what a proxy is worth on recorded surfaces: regret and cost against tuning the target itself (F46).
 
-    python scripts/measure_proxies.py --surfaces RUNS    # the folder of scripts/record_surfaces.py
+    python -m scripts.measure_proxies
 
 A proxy is tuned exhaustively (every batch size and learning rate of its table), its best cell is moved to the target by
 `transfer/proxy.py`, and the target is judged at what comes out: at the suggested learning rate alone, and at the best
@@ -9,19 +9,18 @@ relative to the target's own best; cost is in seconds as recorded, relative to t
 proxy: a lower rank, a smaller model, and (the negative control) less data.
 """
 
-import argparse
 import bisect
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from rule_tables import ABACUS_WIDTHS, finished
+from scripts.rule_tables import ABACUS_WIDTHS, surface_results
 
 from welltuned.analysis import optimum
 from welltuned.analysis.cells import score_nats
+from welltuned.analysis.wording import DASH
 from welltuned.cli._text import table
 from welltuned.errors import InputError
 from welltuned.records import Result, Role
@@ -67,17 +66,15 @@ class Outcome:
     batch_size: int
     learning_rate: float
     num_probes: int
-    regret: float  # at the suggested learning rate
-    probed_regret: float  # at the best of the probes
+    regret: float | None  # at the suggested learning rate; None: beyond the target's rates
+    probed_regret: float | None  # at the best of the probes
     cost: float  # of the proxy's sweep
     probed_cost: float  # and the probes on the target
 
 
 def main() -> None:
     """Read what is there, pair it, and print a table for each kind."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--surfaces", type=Path, required=True, help="folder that the surfaces were recorded in")
-    found = surfaces_of(finished(parser.parse_args().surfaces))
+    found = surfaces_of(surface_results())
     print(f"{len(found)} surfaces")
     for kind in KINDS:
         outcomes = [outcome for one, other in pairs(found, kind) if (outcome := judge(kind, one, other)) is not None]
@@ -148,11 +145,13 @@ def judge(kind: str, proxy: Surface, target: Surface) -> Outcome | None:
         print(f"left out: {target.base}, {target.method} rank {target.rank} has no batch size {batch}")
         return None
     best = target.best()
-    at = {rate: loss_at(target.losses[batch], rate) for rate in moved.probes}
+    losses = [loss_at(target.losses[batch], rate) for rate in moved.probes]
+    known = [loss for loss in losses if loss is not None]
     mean_seconds = math.fsum(target.seconds[batch].values()) / len(target.seconds[batch])
     cost = proxy.total_seconds() / target.total_seconds()
     probed_cost = cost + len(moved.probes) * mean_seconds / target.total_seconds()
-    regret, probed = at[moved.probes[0]] / best - 1, min(at.values()) / best - 1
+    regret = None if losses[0] is None else losses[0] / best - 1
+    probed = min(known) / best - 1 if known else None
     return Outcome(
         kind, proxy, target, batch, moved.learning_rate, len(moved.probes), regret, probed, cost, probed_cost
     )
@@ -169,12 +168,12 @@ def tuned(surface: Surface) -> Found | None:
     return Found(surface.setting(batch), found.learning_rate, low, high)
 
 
-def loss_at(cell: Mapping[float, float], rate: float) -> float:
-    """Return the loss at a rate, linear between its neighbours in log rate; beyond the rates tried, that of the edge."""
+def loss_at(cell: Mapping[float, float], rate: float) -> float | None:
+    """Return the loss at a rate, linear between its neighbours in log rate; None beyond the rates tried."""
     rates = list(cell)
-    at = bisect.bisect(rates, rate)
-    if at in (0, len(rates)):
-        return cell[rates[0] if at == 0 else rates[-1]]
+    if not rates[0] <= rate <= rates[-1]:
+        return None
+    at = min(max(bisect.bisect(rates, rate), 1), len(rates) - 1)
     low, high = rates[at - 1], rates[at]
     share = math.log(rate / low) / math.log(high / low)
     return cell[low] + share * (cell[high] - cell[low])
@@ -192,7 +191,7 @@ def _row(one: Outcome) -> list[str]:
         *(f"{at.base} r{at.rank} n{at.num_samples}" for at in (one.proxy, one.target)),
         f"{one.batch_size}",
         f"{one.learning_rate:.2g}",
-        *(f"{value:.1%}" for value in (one.regret, one.probed_regret)),
+        *(DASH if value is None else f"{value:.1%}" for value in (one.regret, one.probed_regret)),
         f"{one.num_probes}",
         *(f"{value:.0%}" for value in (one.cost, one.probed_cost)),
     ]

@@ -1,9 +1,8 @@
 """Measure how far the rules of `transfer/` are off on every table there is, and write their errors.toml.
 
-    python scripts/measure_rules.py --data FOLDER --surfaces RUNS
+    python -m scripts.measure_rules --data FOLDER; python -m scripts.rules_page
 
-`--data` is the folder of the published tables, `--surfaces` that of scripts/record_surfaces.py; what is not given or
-not there is left out, and said so.
+`--data` is the folder of the published tables; what is not there is left out, and said so.
 
 An error is log2 of suggested over measured best learning rate. Constants are fitted to development cells only; an error
 is quoted on held-out cells where there are any. Cells of fewer optimizer steps than the rules' domain are left out.
@@ -22,10 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rule_tables import DEVELOPMENT, LARGE, SMALL, Cell, gemma, mlperf, recorded_studies, surfaces, tinker
+from scripts.rule_tables import DEVELOPMENT, LARGE, SMALL, Cell, gemma, mlperf, recorded_studies, surfaces, tinker
 
 from welltuned.transfer import combine, formulas, known_errors
-from welltuned.transfer.known_errors import FILE, KnownError, Law, Scale
+from welltuned.transfer.known_errors import KnownError, Law, Scale
 from welltuned.transfer.mua import bound
 from welltuned.transfer.rules import BATCH_POWER, FEWEST_STEPS, RULES, SAMPLES_POWER, Rule, variant
 from welltuned.transfer.setting import Setting
@@ -40,30 +39,29 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the published tables")
-    parser.add_argument("--surfaces", type=Path, help="folder that the surfaces were recorded in")
-    given = parser.parse_args()
-    found = all_cells(given.data, given.surfaces)
+    found = all_cells(parser.parse_args().data)
     cells = [cell for cell in found if has_steps(cell.setting)]
     print(f"{len(cells)} optima; {len(found) - len(cells)} more have under {FEWEST_STEPS} optimizer steps")
-    scales = tuple(scale_of(name, cells) for name in (LARGE, SMALL) if any(cell.scale == name for cell in cells))
-    laws = tuple(fit(scale.name, development(cells, scale.name)) for scale in scales)
-    write(scales, laws, ())
-    formula_errors = [row for scale in scales for row in errors_of_formulas(scale, cells)]
-    write(scales, laws, formula_errors)
-    together = [row for scale in scales for row in errors_of_combined(scale, cells)]
-    of_rules = [row for scale in scales for rule in RULES for row in errors_of_rule(rule, scale, cells)]
-    write(scales, laws, [*formula_errors, *together, *of_rules])
-    for row in (*formula_errors, *together, *of_rules):
+    for row in measure(cells):
         print(summary(row))
 
 
-def all_cells(data: Path | None, runs: Path | None) -> list[Cell]:
+def measure(cells: Sequence[Cell]) -> list[KnownError]:
+    """Fit, measure, and write known_errors.FILE: formulas read the laws from it, the combination their errors."""
+    scales = tuple(scale_of(name, cells) for name in (LARGE, SMALL) if any(cell.scale == name for cell in cells))
+    laws = tuple(fit(scale.name, development(cells, scale.name)) for scale in scales)
+    write(scales, laws, ())
+    errors = [row for scale in scales for row in errors_of_formulas(scale, cells)]
+    write(scales, laws, errors)
+    errors += [row for scale in scales for row in errors_of_combined(scale, cells)]
+    errors += [row for scale in scales for rule in RULES for row in errors_of_rule(rule, scale, cells)]
+    write(scales, laws, errors)
+    return errors
+
+
+def all_cells(data: Path | None) -> list[Cell]:
     """Return the optima of every table there is."""
-    cells = [*gemma(), *recorded_studies()]
-    if runs is None:
-        print("missing: the recorded surfaces")
-    else:
-        cells += surfaces(runs)
+    cells = [*gemma(), *recorded_studies(), *surfaces()]
     for name, read in {"tinker_sft_sweep": tinker, "mlperf_llama2_70b_lora": mlperf}.items():
         if data is not None and (data / name).is_dir():
             cells += read(data)
@@ -196,8 +194,7 @@ def errors_of_combined(scale: Scale, cells: Sequence[Cell]) -> list[KnownError]:
         laws = {} if held_out else left_out(scale.name, chosen)
         signed: Signed = []
         for cell in chosen:
-            said = combine.suggestions(cell.setting)
-            rates = {one.formula.name: one.rate for one in said if one.rate is not None}
+            rates = combine.lawful(combine.suggestions(cell.setting))
             if not held_out:
                 rates |= {formulas.FITTED.name: formulas.law_rate(laws[cell.setting], cell.setting)}
             found = combine.mean_rate(rates, cell.setting.width)
@@ -303,14 +300,16 @@ def known(kind: str, name: str, scale: str, held_out: bool, signed: Signed) -> l
 
 def write(scales: Sequence[Scale], laws: Sequence[Law], errors: Sequence[KnownError]) -> None:
     """Write the file and forget what was read of it."""
-    parts = ["# Written by scripts/measure_rules.py. Errors are log2 (suggested / measured best learning rate).\n"]
+    parts = [
+        "# Written by scripts/measure_rules.py, not by hand. Errors: log2 (suggested / measured best learning rate).\n"
+    ]
     tables: list[tuple[str, Sequence[object]]] = [("scale", scales), ("law", laws), ("error", errors)]
     for name, rows in tables:
         for row in rows:
             fields: dict[str, object] = dataclasses.asdict(row)  # type: ignore[call-overload]
             lines = [f"{key} = {toml(value)}" for key, value in fields.items() if value is not None]
             parts.append(f"[[{name}]]\n" + "\n".join(lines) + "\n")
-    FILE.write_text("\n".join(parts), encoding="utf-8")
+    known_errors.FILE.write_text("\n".join(parts), encoding="utf-8")
     known_errors.measured.cache_clear()
 
 

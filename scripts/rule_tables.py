@@ -1,6 +1,6 @@
 """Best learning rates of published tables and of our recorded surfaces, as the rules see them: a setting and a rate.
 
-Published tables lie outside of the project (docs/performance.md says where); a table that is absent is left out, and
+Published tables lie outside of the project (their folder is an argument); a table that is absent is left out, and
 said so. `split` is "development" where a constant of `transfer/` was fitted to the cell, else "held out".
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from welltuned.analysis import cells, optimum
 from welltuned.records import Config, Result
-from welltuned.store import Store, recorded
+from welltuned.store import recorded
 from welltuned.transfer.setting import Setting
 from welltuned.transfer.starts import FULL
 
@@ -30,7 +30,7 @@ class Cell:
 
     table: str
     scale: str
-    group: str  # what errors are independent between: a model, or a recorded study's base
+    group: str  # what errors are independent between: a model
     split: str
     setting: Setting
     rate: float
@@ -159,41 +159,34 @@ def _gemma(method: str, rank: int, batch: int, rate: float, table: str) -> Cell:
 
 # Our own recorded studies ---------------------------------------------------------------------------------------------
 
-MANIFEST = ROOT / "surfaces" / "manifest.toml"
+SURFACES = ROOT / "surfaces"
 ABACUS_WIDTHS = {"abacus-small": 64, "abacus-middle": 128, "abacus-large": 256}
 CELL = ("base", "method", "rank", "alpha", "batch_size", "num_train", "num_train_epochs")
 
 
 def recorded_studies() -> Iterator[Cell]:
-    """Yield the enclosed optima of every committed study of the bundled models; all of them are development data."""
+    """Yield the enclosed optima of the studies in tests/recorded; all of them are development data."""
     for path in sorted(RECORDED.glob("*.jsonl.gz")):
         declaration, results = recorded.read(path)
         yield from _of_results(declaration.name, results, lambda config: DEVELOPMENT)
 
 
-def surfaces(runs: Path) -> Iterator[Cell]:
-    """Yield the enclosed optima of the surfaces that scripts/record_surfaces.py has finished in a folder.
-
-    The manifest says which surfaces are development data; all others are held out.
-    """
-    chosen = set(tomllib.loads(MANIFEST.read_text(encoding="utf-8"))["development"])
-    for results in finished(runs):
+def surfaces(folder: Path = SURFACES) -> Iterator[Cell]:
+    """Yield the enclosed optima of the recorded surfaces; those that the manifest does not list are held out."""
+    chosen = set(tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))["development"])
+    for results in surface_results(folder):
         yield from _of_results(
             "surfaces", results, lambda config: DEVELOPMENT if surface(config) in chosen else HELD_OUT
         )
 
 
-def finished(runs: Path) -> Iterator[Sequence[Result]]:
-    """Yield the results of every finished study of a folder, and say which are not finished; probes are left out."""
-    for folder in sorted(path.parent for path in runs.glob("*/study.db")):
-        with Store.open(folder) as store:
-            name, results, done = store.name, store.results(), store.fact("finished") is not None
-        if name.endswith("-probe"):
-            continue
-        if done:
-            yield results
-        else:
-            print(f"missing: {name} is not finished")
+def surface_results(folder: Path = SURFACES) -> Iterator[Sequence[Result]]:
+    """Yield the results of every committed surface; the probes that centred them are left out."""
+    paths = [path for path in sorted(folder.glob("tables/*.jsonl.gz")) if "-probe." not in path.name]
+    if not paths:
+        print("missing: no surface is recorded yet")
+    for path in paths:
+        yield recorded.read(path)[1]
 
 
 def surface(config: Config) -> str:
@@ -209,5 +202,4 @@ def _of_results(table: str, results: Sequence[Result], split: Callable[[Config],
         num_samples = config.num_train * config.num_train_epochs
         width, rank = ABACUS_WIDTHS[config.base], max(config.rank, 1)
         setting = Setting(config.method, rank, config.alpha, config.batch_size, width, num_samples, "llama")
-        group = f"{config.base}, rank {config.rank}"
-        yield Cell(table, SMALL, group, split(config), setting, found.learning_rate)
+        yield Cell(table, SMALL, config.base, split(config), setting, found.learning_rate)

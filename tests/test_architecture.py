@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "welltuned"
 ROWS = [
     "errors",
     "records rng plugins fingerprint transfer",
-    "store executors sandbox analysis costs tasks spec adapter_folder",
+    "store executors sandbox analysis costs tasks spec adapter_folder model_facts",
     "search plan figures report",
     "audit",
     "data models curvature objectives kernels protocol",

@@ -10,8 +10,9 @@ from welltuned import transfer
 from welltuned.cli import main
 from welltuned.cli.tune import parse_budget
 from welltuned.errors import InputError
-from welltuned.study import Options, tune
-from welltuned.study.tune import Budget, Request
+from welltuned.study import Options, tune, tune_spec
+from welltuned.study.options import silent
+from welltuned.study.tune_spec import Budget, Request
 
 REQUEST = Request(
     base="abacus-small",
@@ -26,6 +27,10 @@ REQUEST = Request(
 
 def request(**changes) -> Request:
     return Request(**(vars(REQUEST) | changes))
+
+
+def composed(asked: Request = REQUEST):
+    return tune_spec.direct(asked, tune_spec.draft(asked, asked.base, Options(), silent), Options())
 
 
 def axes_of(spec) -> dict:
@@ -53,45 +58,45 @@ def test_any_other_budget_is_refused_with_examples(text):
 
 
 def test_batch_sizes_leave_enough_steps():
-    spec = tune.compose(REQUEST, Options())
+    spec = composed()
     assert axes_of(spec)["batch_size"] == (4, 8, 16)  # 512 rows: 32 steps of 16
 
 
 def test_learning_rates_reach_beyond_the_prior_on_both_sides():
-    rates = tune.learning_rates(64, "lora", (4, 16), (4, 16), 512)
+    rates = tune_spec.rates_of_prior(64, "lora", (4, 16), (4, 16), 512)
     logs = [math.log2(rate) for rate in rates]
     steps = [later - earlier for earlier, later in itertools.pairwise(logs)]
     assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
     for rank, batch_size in itertools.product((4, 16), (4, 16)):
         prior = transfer.prior(64, "lora", rank, "r", batch_size, 512)
-        reach = max(tune.LEAST_OCTAVES, 2 * prior.sd_octaves)
+        reach = max(tune_spec.LEAST_OCTAVES, 2 * prior.sd_octaves)
         assert logs[0] <= prior.centre_log2 - reach and logs[-1] >= prior.centre_log2 + reach
 
 
 def test_ranks_are_those_asked_for_else_up_to_half_of_the_smallest_site():
-    assert axes_of(tune.compose(REQUEST, Options()))["rank"] == (4, 16)
-    assert tune.compose(request(ranks=(8,)), Options()).train.rank == 8
+    assert axes_of(composed())["rank"] == (4, 16)
+    assert composed(request(ranks=(8,))).train.rank == 8
 
 
 def test_the_budget_holds_the_reruns_too():
-    large, small = (tune.compose(request(budget=Budget(runs=runs)), Options()) for runs in (10.0, 5.0))
+    large, small = (composed(request(budget=Budget(runs=runs))) for runs in (10.0, 5.0))
     assert (large.search.budget, large.search.fresh_seeds) == (8.0, 2)
     assert (small.search.budget, small.search.fresh_seeds) == (4.0, 1)
-    assert (tune.total_runs(large), tune.total_runs(small)) == (10.0, 5.0)
+    assert (tune.budget_of(large), tune.budget_of(small)) == (10.0, 5.0)
 
 
 def test_tokens_are_counted_in_full_trials():
-    by_runs = tune.compose(REQUEST, Options())
+    by_runs = composed()
     # rows of a full trial: 512 for training, and four validations of 32
     survey_tokens = 10 * (512 + 4 * 32) * mean_tokens()
-    by_tokens = tune.compose(request(budget=Budget(tokens=survey_tokens)), Options())
+    by_tokens = composed(request(budget=Budget(tokens=survey_tokens)))
     assert by_tokens.search.budget == pytest.approx(by_runs.search.budget, abs=0.01)
 
 
 def mean_tokens() -> float:
     from welltuned.study.surveys import preview
 
-    (survey,) = preview(tune.compose(REQUEST, Options())).surveys.values()
+    (survey,) = preview(composed()).surveys.values()
     return survey.mean_tokens
 
 
@@ -113,10 +118,10 @@ def test_what_cannot_be_tuned_is_refused_and_leaves_nothing(changes, says, tmp_p
 
 
 def test_the_same_request_goes_on_and_another_is_refused(tmp_path):
-    first, _ = tune.prepare(REQUEST, tmp_path / "out", Options())
-    again, _ = tune.prepare(REQUEST, tmp_path / "out", Options())
-    assert first.hash() == again.hash()
-    with pytest.raises(InputError, match="num_train: 1024 instead of 512.*name another --folder"):
+    first = tune.prepare(REQUEST, tmp_path / "out", Options())
+    again = tune.prepare(REQUEST, tmp_path / "out", Options())
+    assert first.spec.hash() == again.spec.hash()
+    with pytest.raises(InputError, match=r"num_train 1024 instead of 512.*name another --folder"):
         tune.prepare(request(num_train=1024), tmp_path / "out", Options())
 
 
@@ -152,6 +157,7 @@ def test_it_never_reads_test_data(tuned):
         assert all(result.test_correct is None for result in store.results())
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_it_hands_over_an_adapter_that_peft_loads(tuned):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -173,5 +179,31 @@ def test_called_again_it_trains_nothing_and_says_the_same(tuned, capsys, monkeyp
         main([*arguments, "--folder", str(folder)])
     assert (folder / "tuned.json").read_text() == before
     shown = capsys.readouterr().out
-    for words in ("learning rate", "run-equivalents", "on fresh seeds", "elsewhere", "adapter"):
+    for words in ("learning rate", "full trials' worth", "on fresh seeds", "elsewhere", "adapter"):
         assert words in shown
+
+
+def test_a_proxy_decides_the_batch_size_and_where_the_target_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    asked = request(base="abacus-middle", proxy="abacus-small", num_train=128, ranks=(4,), budget=Budget(runs=4.0))
+    notes = []
+    first = tune.prepare(asked, tmp_path / "out", Options())
+    assert (first.name, first.spec.model.base, first.spec.train.rank) == ("proxy", "abacus-small", 4)
+    tuned = tune.run(asked, first, Options(), notes.append)
+    target = tune.Spec.load(tmp_path / "out" / "study.toml")
+    moved = tuned.moved
+    assert moved is not None and target.model.base == tuned.config.base == "abacus-middle"
+    assert axes_of(target)["batch_size"] == (moved.setting.batch_size,)
+    rates = axes_of(target)["learning_rate"]
+    assert rates[0] <= moved.low / 1.9 and rates[-1] >= moved.high * 1.9  # an octave beyond either end
+    assert tuned.num_runs <= 4.0 + 1e-6
+    again = tune.run(asked, tune.prepare(asked, tmp_path / "out", Options()), Options(), notes.append)
+    assert again.belief == tuned.belief
+
+
+def test_a_proxy_that_costs_as_much_as_the_target_is_refused(tmp_path):
+    asked = request(base="abacus-small", proxy="abacus-large", budget=Budget(runs=4.0))
+    with pytest.raises(
+        InputError, match=r"--proxy: got 'abacus-large', expected a base whose full trials cost a small part"
+    ):
+        tune.prepare(asked, tmp_path / "out", Options())

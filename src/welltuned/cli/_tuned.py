@@ -4,7 +4,7 @@ import dataclasses
 
 from welltuned.analysis.wording import DASH, nats_text, plural, rate_text
 from welltuned.cli._text import table
-from welltuned.search._beliefs import Belief, BestRate
+from welltuned.search._beliefs import Belief
 from welltuned.study.tune import Tuned
 
 WIDE = 2.0  # factor between the ends of a learning rate's interval and its middle from which on it is said; assumed
@@ -14,7 +14,7 @@ NORMAL_95 = 1.96
 def tuned_text(tuned: Tuned) -> str:
     """Return the choice with its uncertainty, what would be best elsewhere, and how far the budget went."""
     belief, config = tuned.belief, tuned.config
-    own = _own(tuned)
+    own = tuned.best_rate
     low, high = (None, None) if own is None else rate_interval(own.log2_rate, own.sd)
     rate_span = DASH if low is None else f"{rate_text(low)} to {rate_text(high)} (95 %)"
     plateau = DASH if belief.plateau is None else f"{belief.plateau[0]} to {belief.plateau[1]}"
@@ -32,7 +32,7 @@ def tuned_text(tuned: Tuned) -> str:
         ),
         ("on fresh seeds", reruns, plural(len(tuned.reruns), "rerun")),
     ]
-    spent = f"{tuned.num_runs:.1f} of {tuned.budget_runs:.1f} run-equivalents"
+    spent = f"{tuned.num_runs:.1f} of {tuned.budget_runs:.1f} full trials' worth"
     full, probes = plural(belief.num_full, "full trial"), plural(belief.num_probes, "short one")
     return "\n".join(
         [
@@ -46,12 +46,6 @@ def tuned_text(tuned: Tuned) -> str:
             *endings(tuned),
         ]
     )
-
-
-def _own(tuned: Tuned) -> BestRate | None:
-    """Return what is known of the learning rate at the choice's own batch size and rank."""
-    place = (tuned.config.batch_size, tuned.config.rank)
-    return next((one for one in tuned.belief.best_rates if (one.batch_size, one.rank) == place), None)
 
 
 def _elsewhere(belief: Belief) -> list[tuple[str, ...]]:
@@ -74,17 +68,13 @@ def endings(tuned: Tuned) -> list[str]:
     """Say plainly what the budget could not tell."""
     belief = tuned.belief
     lines: list[str] = []
-    own = _own(tuned)
+    own = tuned.best_rate
     if own is not None and 2.0 ** (NORMAL_95 * own.sd) > WIDE:
         lines.append(f"Your budget only separates learning rates within a factor of {2.0 ** (NORMAL_95 * own.sd):.1f}.")
     if own is not None and own.edge:
         lines.append(f"The best learning rate is at the {own.edge} end of those offered, or beyond it.")
-    if belief.batch_edge:
-        end = "largest" if belief.batch_edge == "high" else "smallest"
-        lines.append(f"The best batch size is the {end} offered; one beyond it may be better.")
-    if belief.rank_edge:
-        end = "largest" if belief.rank_edge == "high" else "smallest"
-        lines.append(f"The best rank is the {end} offered; one beyond it may be better.")
+    lines += _edge("batch size", belief.batch_edge, {one.batch_size for one in belief.best_rates})
+    lines += _edge("rank", belief.rank_edge, {one.rank for one in belief.best_rates})
     if belief.probability_near_best is not None:
         chance, epsilon = 100 * belief.probability_near_best, 100 * belief.epsilon
         lines.append(
@@ -96,6 +86,14 @@ def endings(tuned: Tuned) -> list[str]:
     if belief.prior_widened > 1:
         lines.append("The learning rates contradicted what is known of other models, which was then trusted less.")
     return lines
+
+
+def _edge(what: str, edge: str, offered: set[int]) -> list[str]:
+    """Say where the best is an end of what was offered; of one value there is nothing to say."""
+    if len(offered) == 1 or not edge:
+        return []
+    end, beyond = ("largest", "larger") if edge == "high" else ("smallest", "smaller")
+    return [f"The best {what} is the {end} offered; a {beyond} one may be better."]
 
 
 def as_data(tuned: Tuned) -> dict[str, object]:

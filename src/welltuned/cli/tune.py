@@ -4,6 +4,7 @@ It writes a study file, shows its plan, runs it and hands over: the choice with 
 configuration for other trainers. The file and all trials stay in the folder; the same command goes on where it stopped.
 """
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,8 @@ from welltuned.cli._text import print_json
 from welltuned.errors import InputError, problem
 
 if TYPE_CHECKING:
-    from welltuned.study.tune import Budget, Tuned
+    from welltuned.study.tune import Stage, Tuned
+    from welltuned.study.tune_spec import Budget, Request
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -42,6 +44,7 @@ def command(
     ] = 256,
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of the frozen base.")] = "float32",
     folder: Annotated[Path | None, typer.Option("--folder", help="Where it is kept. Default: runs/tune-MODEL.")] = None,
+    proxy: Annotated[str | None, typer.Option("--proxy", help="A smaller model, tuned first on the same data.")] = None,
     device: Device = "cpu",
     threads: Threads = None,
     memory: Memory = None,
@@ -55,18 +58,24 @@ def command(
     from welltuned.cli._progress import observer
     from welltuned.cli._tuned import as_data, tuned_text
     from welltuned.study import tune
+    from welltuned.study.tune_spec import Request
 
     folder = folder or Path("runs") / f"tune-{_name(model)}"
     options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
-    request = _request(model, tuple(data or ()), task, method, rank, dtype, max_length, num_train, parse_budget(budget))
-    spec, plan = tune.prepare(request, folder, options)
+    request = _request(
+        Request(model, task or "", tuple(data or ()), num_train or 0, 0, 0, parse_budget(budget), method, dtype=dtype),
+        rank,
+        max_length,
+        proxy,
+    )
+    stage = tune.prepare(request, folder, options)
     if not as_json:
-        print(_plan_text(plan, folder, tune.total_runs(spec)))
+        print(_plan_text(stage, request))
     if plan_only:
         return
     try:
         with observer() as observe:
-            tuned = tune.run(spec, folder, tune.total_runs(spec), options, observe)
+            tuned = tune.run(request, stage, options, observe)
     except KeyboardInterrupt:  # what is stored and how to go on has been said
         raise typer.Exit(130) from None
     handed = _hand_over(folder, tuned)
@@ -84,7 +93,7 @@ def parse_budget(text: str) -> "Budget":
     >>> parse_budget("5x").runs, parse_budget("30m").seconds, parse_budget("1.5h").seconds, parse_budget("2M").tokens
     (5.0, 1800.0, 5400.0, 2000000.0)
     """
-    from welltuned.study.tune import Budget
+    from welltuned.study.tune_spec import Budget
 
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-zA-Z]*)", text.strip())
     number, unit = (float(found.group(1)), found.group(2)) if found else (0.0, "")
@@ -98,41 +107,46 @@ def parse_budget(text: str) -> "Budget":
     raise InputError(problem("--budget", text, expected, "write --budget 16x"))
 
 
-def _request(model, data, task, method, rank, dtype, max_length, num_train, budget):
+def _request(asked: "Request", ranks: list[int] | None, max_length: int, proxy: str | None) -> "Request":
+    """Fill in what was not said: the task that the data has, and the rows of each split."""
     from welltuned.cli.init import DEFAULT_TASK_OF_DATA, sizes
-    from welltuned.study.tune import Request
 
-    rows, num_validation, num_test = sizes(data)
-    return Request(
-        base=model,
-        task=task or (DEFAULT_TASK_OF_DATA if data else "abacus"),
-        data_train=data,
-        num_train=num_train or rows,
+    num_train, num_validation, num_test = sizes(asked.data_train)
+    return dataclasses.replace(
+        asked,
+        task=asked.task or (DEFAULT_TASK_OF_DATA if asked.data_train else "abacus"),
+        num_train=asked.num_train or num_train,
         num_validation=num_validation,
         num_test=num_test,
-        method=method,
-        ranks=tuple(sorted(set(rank))) if rank else None,
-        dtype=dtype,
+        ranks=tuple(sorted(set(ranks))) if ranks else None,
         max_length=max_length,
-        budget=budget,
+        proxy=proxy,
     )
 
 
-def _plan_text(plan, folder: Path, runs: float) -> str:
-    spec = plan.spec
-    arm = plan.arms[0]
+def _plan_text(stage: "Stage", request: "Request") -> str:
+    """Return what the first stage will do, and what follows it."""
+    from welltuned.study.tune import PROXY, budget_of
+
+    arm, spec = stage.plan.arms[0], stage.spec
     sizes, ranks, rates = (
         sorted({getattr(config, field) for config in arm.configs}) for field in ("batch_size", "rank", "learning_rate")
     )
     where = f"{spec.model.base}, {arm.configs[0].num_train:,} rows of {arm.configs[0].task}"
+    reruns = (
+        f", {spec.search.fresh_seeds} of them to rerun the choice on fresh seeds" if spec.search.fresh_seeds else ""
+    )
     lines = [
-        f"tuning {arm.name} on {where}; the study is {folder / 'study.toml'}",
+        f"tuning {arm.name} on {where}; the study is {stage.file}",
         f"offered: batch sizes {', '.join(map(str, sizes))}; ranks {', '.join(map(str, ranks))}; "
         f"{len(rates)} learning rates from {rate_text(rates[0])} to {rate_text(rates[-1])}",
-        f"budget: {runs:.1f} run-equivalents, {spec.search.fresh_seeds} of them to rerun the choice on fresh seeds "
-        f"(all {len(arm.configs):,} settings would take {len(arm.configs):,})",
+        f"budget: {budget_of(spec):.1f} full trials{reruns} (a trial of every setting would be {len(arm.configs):,})",
     ]
-    return "\n".join([*lines, *(f"note: {note}" for note in plan.notes)])
+    if stage.name == PROXY:
+        lines.append(
+            f"then: {request.base} at the proxy's batch size, with learning rates around where the rules move them"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in stage.plan.notes)])
 
 
 def _hand_over(folder: Path, tuned: "Tuned") -> dict[str, str]:
@@ -140,9 +154,9 @@ def _hand_over(folder: Path, tuned: "Tuned") -> dict[str, str]:
     from welltuned.cli._results import best_trial
     from welltuned.export import export, trainers
     from welltuned.study import Study
-    from welltuned.study.tune import RUNS
+    from welltuned.study.tune import TARGET
 
-    study = folder / RUNS
+    study = folder / TARGET
     handed = {"report": str(Study(study).report())}
     trial_id = best_trial(tuned.reruns or Study(study).results()).trial_id
     for name, write in (

@@ -1,9 +1,9 @@
 """What a trial is expected to be worth: the knowledge gradient, from draws of the posterior. Pure.
 
 Before a trial, the candidate with the lowest expected loss would be chosen; after it, perhaps another one with a lower
-expectation. The expected difference is the trial's gain (Frazier, Powell and Dayanik 2009), for full trials and for probes
-alike: a probe's draws are correlated with those of the full trials it informs about. Legend: S draws, A options, C of
-them candidates (the first C).
+expectation. The expected difference is the trial's gain (Frazier, Powell and Dayanik 2009), for full trials and for
+probes alike: a probe's draws are correlated with those of the full trials it informs about. Legend: S draws, A options,
+C of them candidates (the first C).
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ import numpy as np
 from welltuned.search._options import Floats
 
 # Nodes and weights of E f(Z), Z standard normal: the 11-point Gauss-Hermite rule for the weight exp(-z^2 / 2).
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(11)
-WEIGHTS = WEIGHTS / WEIGHTS.sum()
+NODES, _RAW = np.polynomial.hermite_e.hermegauss(11)
+WEIGHTS = _RAW / _RAW.sum()
 LEADING = 48  # candidates with the lowest expected loss or most often the best draw, among which the best is sought
 
 
 def gains(draws_SA: Floats, num_candidates: int, noise: float) -> Floats:
-    """Return [A]: by how much one more run of each option is expected to lower the expected loss of the best candidate.
+    """Return [A]: by how much one more run of each option is expected to lower the best candidate's expected loss.
 
-    A correlation of S draws is off by 1 / sqrt(S); so much is taken off its square, or chance would look like knowledge.
+    A correlation of S draws is off by 1 / sqrt(S): its square is lowered by 1 / S, or chance would look like knowledge.
     """
     number = len(draws_SA)
     leading = _leading(draws_SA[:, :num_candidates])

@@ -26,15 +26,16 @@ def mode(residuals: Residuals, starts_KD: Floats) -> tuple[Floats, Floats]:
     theta = starts_KD.copy()
     damping = np.full(len(theta), 1e-2)
     value = residuals(theta)
-    cost = 0.5 * (value**2).sum(1)
+    cost = _half_squares(value)
     for _ in range(ITERATIONS):
         jacobian = slopes(residuals, theta, value)
         normal = np.einsum("krd,kre->kde", jacobian, jacobian)
         gradient = np.einsum("krd,kr->kd", jacobian, value)
         scaled = normal + damping[:, None, None] * np.eye(theta.shape[1]) * np.einsum("kdd->kd", normal)[:, None, :]
-        proposal = theta - np.linalg.solve(scaled, gradient[:, :, None])[:, :, 0]
+        step: Floats = np.asarray(np.linalg.solve(scaled, gradient[:, :, None]), dtype=np.float64)[:, :, 0]
+        proposal = theta - step
         there = residuals(proposal)
-        lower = 0.5 * (there**2).sum(1)
+        lower = _half_squares(there)
         better = lower < cost
         gained = np.where(better, cost - lower, 0.0).max()
         theta, value = np.where(better[:, None], proposal, theta), np.where(better[:, None], there, value)
@@ -44,8 +45,12 @@ def mode(residuals: Residuals, starts_KD: Floats) -> tuple[Floats, Floats]:
             break
     best = int(np.argmin(cost))
     jacobian = slopes(residuals, theta[best : best + 1], value[best : best + 1])[0]
-    covariance = np.linalg.inv(jacobian.T @ jacobian)
-    return theta[best], np.linalg.cholesky((covariance + covariance.T) / 2)
+    covariance: Floats = np.asarray(np.linalg.inv(jacobian.T @ jacobian), dtype=np.float64)
+    return theta[best], np.asarray(np.linalg.cholesky((covariance + covariance.T) / 2), dtype=np.float64)
+
+
+def _half_squares(value_KR: Floats) -> Floats:
+    return np.asarray(0.5 * (value_KR**2).sum(1), dtype=np.float64)
 
 
 def slopes(residuals: Residuals, theta_KD: Floats, value_KR: Floats) -> Floats:

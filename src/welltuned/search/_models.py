@@ -1,13 +1,14 @@
 """The two models of a guided search, each conditioned on the values: the valley and the plain process. Pure.
 
-The logarithm of a validation loss, scaled, is a Gaussian process (`_process.py`) plus seed noise; the valley model adds the
-depth of `_valley.py`, whose parameters are a posterior of their own, and reads diverged runs as "the rate was too high".
-The plain process knows neither valley nor prior, and reads them as a little above the worst. Seed noise and the size of
-the residual are those of the highest evidence. Both predict each value from all others: by that they are weighed.
+The logarithm of a validation loss, scaled, is a Gaussian process (`_process.py`) plus seed noise; the valley model adds
+the depth of `_valley.py`, whose parameters have a posterior of their own, and reads diverged runs as "the rate was too
+high". The plain process knows neither valley nor prior, and reads them as a little above the worst. Seed noise and the
+size of the residual are those of the highest evidence. Each is weighed by how it predicts every value from the others.
 """
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,6 @@ AMPLITUDES = (0.03, 0.1, 0.3)  # of the valley's residual
 PLAIN = tuple(Kernel(amplitude, length) for amplitude in (0.5, 1.5) for length in (0.75, 1.5))
 ABOVE, ABOVE_SD = 0.5, 0.5  # of a diverged run above the worst, to the plain process; assumed
 STARTS = (-1.5, -0.75, 0.0, 0.75, 1.5)  # of the centre, in its standard deviations
-ROUNDS = 2  # of mode and evidence in turn
 WIDENINGS = (1.0, 2.0, 4.0)  # of the prior of the optimum
 CONFLICT = 2.0  # standard deviations from its prior beyond which a parameter contradicts it; assumed
 
@@ -85,18 +85,18 @@ def valley(values: Values, prior: _valley.Prior, sizes: Sizes) -> Valley:
 
 def _valley_within(values: Values, prior: _valley.Prior, sizes: Sizes) -> Valley:
     starts = prior.mean + np.outer(STARTS, np.where(np.arange(len(prior.sd)) == len(_valley.SHAPE), prior.sd, 0.0))
-    kernel, noise = Kernel(AMPLITUDES[1]), NOISES[2]
-    for turn in range(ROUNDS):
-        process = _process.condition(kernel, values.scored, values.variance(noise))
-        found = Valley(values, prior, sizes, process, noise, prior.mean, np.diag(prior.sd))
-        theta, factor = _mode.mode(found.residuals, starts)
-        found = dataclasses.replace(found, theta=theta, factor=factor)
-        starts = theta[None]
-        if turn < ROUNDS - 1:
-            miss, extra = found.linearised()
-            options = [Kernel(amplitude) for amplitude in AMPLITUDES]
-            kernel, noise = _likeliest(values, options, miss, extra)
-    return found
+    found = _at_mode(values, prior, sizes, Kernel(AMPLITUDES[1]), NOISES[2], starts)
+    kernel, noise = _likeliest(values, [Kernel(amplitude) for amplitude in AMPLITUDES], *found.linearised())
+    return _at_mode(values, prior, sizes, kernel, noise, found.theta[None])
+
+
+def _at_mode(
+    values: Values, prior: _valley.Prior, sizes: Sizes, kernel: Kernel, noise: float, starts_KD: Floats
+) -> Valley:
+    process = _process.condition(kernel, values.scored, values.variance(noise))
+    found = Valley(values, prior, sizes, process, noise, prior.mean, np.diag(prior.sd))
+    theta, factor = _mode.mode(found.residuals, starts_KD)
+    return dataclasses.replace(found, theta=theta, factor=factor)
 
 
 def valley_score(found: Valley) -> float:
@@ -125,7 +125,7 @@ def plain(values: Values) -> Plain:
     return Plain(process, value, _score(values, kernel, noise, values.value_N, zero))
 
 
-def _likeliest(values: Values, kernels: tuple[Kernel, ...] | list[Kernel], miss: Floats, extra: Floats) -> tuple[Kernel, float]:
+def _likeliest(values: Values, kernels: Sequence[Kernel], miss: Floats, extra: Floats) -> tuple[Kernel, float]:
     """Return the kernel and seed noise of the highest evidence, the noise's prior included."""
 
     def evidence(kernel: Kernel, noise: float) -> float:

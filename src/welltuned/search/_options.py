@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from welltuned.costs import flops
 from welltuned.records import Config, Result, Role, Status, Trial
 from welltuned.search import _prior, _space
-from welltuned.search._search import Plan
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SHARES = (1 / 16, 1 / 4)  # of the full trial's samples, which probes train on; assumed
-FEW_STEPS = 32  # a probe of fewer optimizer steps is not run, for the reason of `plan.FEW_STEPS`; assumed
+FEW_STEPS = 8  # a probe of fewer optimizer steps is not run: Adam's first ones are of another kind; assumed
 DEAREST = 0.75  # a probe that costs more than this part of its full trial is not run; assumed
 WORSE = 1.02  # a loss above so much of the base model's counts as "too high"; assumed
 PLACED = ("learning_rate", "batch_size", "rank", "scaling", *_space.SEEDS)  # what has a place of its own in the model
@@ -98,9 +97,8 @@ class Seen:
     base_nll: float | None  # of the base model, before the first step
 
 
-def fields(plan: Plan) -> tuple[Field, ...]:
-    """Return all choices of a plan with their options."""
-    choices = _space.choices(plan)
+def fields(choices: Sequence[_space.Choice], rule: _prior.Rule) -> tuple[Field, ...]:
+    """Return all choices of a study with their options."""
     offered = [candidate.config for choice in choices for candidate in choice.candidates]
     most = math.log2(max(flops.num_samples(config) for config in offered))
     batch, rank = (_middle([_log2(getattr(config, name)) for config in offered]) for name in ("batch_size", "rank"))
@@ -122,7 +120,7 @@ def fields(plan: Plan) -> tuple[Field, ...]:
             rank=np.array([_log2(config.rank) - rank if config.rank else 0.0 for config in full]),
             samples=np.log2([flops.num_samples(config) for config in actual]) - most,
             share=np.log2([option.share for option in options]),
-            expected=_prior.expected(actual, [candidate.config for candidate in choice.candidates]),
+            expected=rule.expected(actual),
         )
         found.append(Field(choice, options, points))
     return tuple(found)
@@ -142,7 +140,9 @@ def seen(found: Sequence[Field], results: Iterable[Result]) -> tuple[Seen, ...]:
         if at is not None:
             high = _too_high(result)
             scored = result.status is Status.FINISHED and not high
-            known.append(Seen(*at, result.config, result.validation_nll if scored else None, high, result.base_validation_nll))
+            known.append(
+                Seen(*at, result.config, result.validation_nll if scored else None, high, result.base_validation_nll)
+            )
     return tuple(known)
 
 

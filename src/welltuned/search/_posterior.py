@@ -1,4 +1,4 @@
-"""What a study's results say of all its options: two models, averaged by how well each predicts what it has not seen. Pure."""
+"""What a study's results say of all its options: two models, averaged by how each predicts the unseen. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 
 from welltuned.search import _models, _valley, _values
 from welltuned.search._options import Field, Floats, Points, Seen
+from welltuned.search._prior import Rule
 
 DRAWS = 384  # so that a probability has a Monte Carlo error of .026 at most; assumed
 VALLEY = 0.75  # weight of the valley model before anything was seen; assumed
@@ -43,12 +44,12 @@ class Posterior:
         return _valley.optimum(self.theta_SD, at, _valley.features(at, *self.valley.sizes))
 
 
-def fit(found: Sequence[Field], known: Sequence[Seen], centre_sd: float, rng: np.random.Generator) -> Posterior:
+def fit(found: Sequence[Field], known: Sequence[Seen], rule: Rule, rng: np.random.Generator) -> Posterior:
     """Condition both models on what was seen."""
     every = Points.join([field.points for field in found])
     sizes = (int(every.method.max()) + 1, int(every.choice.max()) + 1, int(every.setting.max()) + 1)
     values = _values.of(found, known)
-    valley = _models.valley(values, _valley.prior(centre_sd, *sizes), sizes)
+    valley = _models.valley(values, _valley.prior(rule, *sizes), sizes)
     plain = _models.plain(values)
     weight = _weight(_models.valley_score(valley) - plain.score)
     return Posterior(valley, plain, valley.draws(round(weight * DRAWS), rng), weight)

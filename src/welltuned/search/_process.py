@@ -1,7 +1,7 @@
 """Gaussian processes over the options of a study: levels and smooth residuals, conditioning, and leave-one-out. Pure.
 
-A covariance is linear (level, slopes and bends, partly shared by the choices and partly of each) plus a Matern 5/2 of the
-distance in learning rate, batch size, rank and share, half of whose variance the choices share. Losses are scaled.
+A covariance is linear (level, slopes and bends, partly shared by the choices and partly of each) plus a Matern 5/2 of
+the distance in learning rate, batch size, rank and share, half of whose variance the choices share. Losses are scaled.
 Rasmussen and Williams 2006: conditioning is eq. 2.23 and 2.24, evidence 2.30, leave-one-out 5.10 to 5.12.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from welltuned.search._options import Floats, Points
 
-# Standard deviations in scaled losses (per octave where that applies) of level, batch size, its square, rank, its square,
-# share and (batch size x share: fewer samples make smaller batches better); assumed.
+# Standard deviations in scaled losses (per octave where that applies) of level, batch size, its square, rank, its
+# square, share and (batch size x share: fewer samples make smaller batches better); assumed.
 SHARED_SD = np.array([1.0, 0.3, 0.1, 0.2, 0.05, 1.0, 0.1])
 OWN_SD = np.array([0.7, 0.1, 0.03, 0.1, 0.03, 0.3, 0.03])  # of each choice; assumed
 SETTING_SD = 0.5  # of each other setting's level; assumed
@@ -52,23 +52,16 @@ class Conditioned:
 
     kernel: Kernel
     points: Points
-    factor: Floats  # lower Cholesky factor of the values' covariance, errors included
-    inverse: Floats  # of the same matrix
-
-    def log_density(self, residual_SN: Floats) -> Floats:
-        """Return log N(residual; 0, covariance) of each row."""
-        white = np.linalg.solve(self.factor, residual_SN.T)
-        size = len(self.factor)
-        return -0.5 * (white**2).sum(0) - np.log(np.diag(self.factor)).sum() - 0.5 * size * np.log(2 * np.pi)
+    half: Floats  # inverse of the lower Cholesky factor of the values' covariance, errors included
 
     def white(self, residual_SN: Floats) -> Floats:
         """Return [S, N] residuals that are independent with variance 1."""
-        return np.linalg.solve(self.factor, residual_SN.T).T
+        return residual_SN @ self.half.T
 
     def draw(self, at: Points, residual_SN: Floats, normal_SC: Floats) -> Floats:
         """Return draws [S, C] of the process at some points, given each row of residuals."""
         cross = self.kernel.between(at, self.points)
-        gain = cross @ self.inverse
+        gain = cross @ self.half.T @ self.half
         covariance = self.kernel.between(at, at) - gain @ cross.T
         root = np.linalg.cholesky(covariance + _jitter(covariance))
         return residual_SN @ gain.T + normal_SC @ root.T
@@ -78,8 +71,7 @@ def condition(kernel: Kernel, points: Points, variance_N: Floats) -> Conditioned
     """Return the process that saw values at these points, whose errors have these variances."""
     covariance = kernel.between(points, points) + np.diag(variance_N)
     factor = np.linalg.cholesky(covariance + _jitter(covariance))
-    half = np.linalg.solve(factor, np.eye(len(factor)))
-    return Conditioned(kernel, points, factor, half.T @ half)
+    return Conditioned(kernel, points, np.asarray(np.linalg.inv(factor), dtype=np.float64))
 
 
 def leave_one_out(covariance: Floats, residual_N: Floats) -> Floats:

@@ -6,6 +6,7 @@ longest full trial of its choice, so that methods with equal budgets read equall
 that diverges counts in full, as in `costs/budget.py`; one that was stopped counts for what it trained.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -60,7 +61,7 @@ class Choice:
         """Return the planned cost of a candidate's full trials, on all selection seeds, in run-equivalents."""
         return sum(self.cost(config) for config in candidate.configs)
 
-    @property
+    @functools.cached_property
     def _full_rows(self) -> int:
         return max(rows_read(candidate.config) for candidate in self.candidates)
 

@@ -4,8 +4,8 @@ In octaves u above the optimal learning rate eta*, the loss rises by a pseudo-Hu
     v(u) = 2 k_low w^2 (sqrt(1 + (u/w)^2) - 1) for u < 0,   k_high u^2 for u >= 0
 and a run diverges with probability 1 / (1 + exp(-(u - edge) / SOFT)). The optimum moves by rules that are the same for
 all methods, and by a shift of each method:
-    log2 eta* = expected(config) + centre + s b + bend b^2 + rho r + h n + shift(method) + shift(choice) + shift(setting)
-with b, r, n = log2 of batch size, rank and samples; `expected` already has the field's exponents (`_prior.py`).
+    log2 eta* = expected(config) + centre + s b + bend b^2 + rho r + h n + shifts of method, choice and setting
+with b, r, n = log2 of batch size, rank and samples; `expected` already has the rules' exponents (`_prior.py`).
 Legend: S draws, N points, D parameters.
 """
 
@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from welltuned.search._options import Floats, Ints, Points
+from welltuned.search._prior import Rule
 
 WIDTH = 2.0  # w, octaves below which the low side is a parabola; assumed
 SOFT = 0.4  # octaves over which runs begin to diverge; assumed
-SHAPE = ("log_low", "log_high", "log_edge")  # logarithms of k_low, k_high (scaled losses per octave^2) and edge (octaves)
-SHAPE_MEAN = (np.log(0.1), np.log(0.3), np.log(3.0))  # assumed: wide enough that a handful of results decide
-SHAPE_SD = (1.2, 1.2, 0.5)
-COMMON_SD = (0.2, 0.03, 0.25, 0.15)  # of s, bend, rho, h: octaves per octave (bend: per octave^2); assumed
+# Logarithms of k_low and k_high (scaled losses per octave^2) and of the edge (octaves).
+SHAPE = ("log_low", "log_high", "log_edge")
+SHAPE_MEAN = (np.log(0.1), np.log(0.3), np.log(3.0))
+SHAPE_SD = (1.2, 1.2, 0.5)  # assumed: wide enough that a handful of results decide
+BEND_SD = 0.03  # octaves per octave^2; assumed
 METHOD_SD = 1.0  # octaves; PiSSA lies 1.3 to 2.0 octaves below LoRA, the others within 1 (arXiv 2602.04998)
 CHOICE_SD = 0.4  # of a method's shift from problem to problem; assumed
 SETTING_SD = 0.6  # assumed
@@ -35,11 +37,11 @@ class Prior:
     sd: Floats
 
 
-def prior(centre_sd: float, num_methods: int, num_choices: int, num_settings: int) -> Prior:
-    """Return the prior of a study; `centre_sd` in octaves."""
+def prior(rule: Rule, num_methods: int, num_choices: int, num_settings: int) -> Prior:
+    """Return the prior of a study."""
     shifts = [METHOD_SD] * _shifts(num_methods) + [CHOICE_SD] * _own(num_choices, num_methods)
     shifts += [SETTING_SD] * _shifts(num_settings)
-    sd = np.array([*SHAPE_SD, centre_sd, *COMMON_SD, *shifts])
+    sd = np.array([*SHAPE_SD, rule.centre_sd, rule.batch_sd, BEND_SD, rule.rank_sd, rule.samples_sd, *shifts])
     mean = np.zeros(len(sd))
     mean[: len(SHAPE)] = SHAPE_MEAN
     return Prior(mean, sd)

@@ -1,4 +1,4 @@
-"""Results as numbers for the models of a guided search: scaled logarithms of losses, and how far each may be off. Pure."""
+"""Results as numbers for the models of a guided search: scaled logarithms of losses, and their errors. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ class Values:
 
 def of(found: Sequence[Field], known: Sequence[Seen]) -> Values:
     """Return the values of what was seen."""
+    known = sorted(known, key=lambda one: one.field)  # as `_points` has them
     scored = [(one, one.nll) for one in known if one.nll is not None]
     logs = np.array([math.log(max(nll, LEAST_NLL)) for _, nll in scored])
     location = float(np.median(logs)) if len(logs) else 0.0

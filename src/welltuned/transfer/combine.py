@@ -8,13 +8,13 @@ witnesses (most share muA's exponents), so that their spread is not used.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from welltuned.transfer.formulas import FORMULAS, Formula
 from welltuned.transfer.known_errors import KnownError, development_error, distance, known_error, scale_of
 from welltuned.transfer.setting import Setting
-from welltuned.transfer.starts import FULL, FULL_SD, shift
+from welltuned.transfer.starts import shift_sd
 
 NAME = "all formulas"  # of the combination, among the known errors
 NORMAL_90 = 1.645  # half width of a normal's 90 % interval, in standard deviations
@@ -63,6 +63,11 @@ def weights_of(rms: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / math.fsum(raw.values()) for name, weight in raw.items()}
 
 
+def lawful(found: Sequence[Suggestion]) -> dict[str, float]:
+    """Return the rates of the formulas that follow the setting; a habit of one rate for all is only shown beside."""
+    return {one.formula.name: one.rate for one in found if one.rate is not None and one.formula.lawful}
+
+
 def mean_rate(rates: Mapping[str, float], width: int | None) -> tuple[float, dict[str, float]] | None:
     """Return the weighted geometric mean of formulas' rates, and the weights; None where no error is known."""
     rms = {name: row.rms for name in rates if (row := development_error("formula", name, width)) is not None}
@@ -74,20 +79,18 @@ def mean_rate(rates: Mapping[str, float], width: int | None) -> tuple[float, dic
 
 def combined(setting: Setting) -> Combined | None:
     """Combine the suggestions; None where no formula applies whose error is known."""
-    rates = {one.formula.name: one.rate for one in suggestions(setting) if one.rate is not None}
-    mean, error = mean_rate(rates, setting.width), known_error("combined", NAME, setting.width)
+    mean, error = mean_rate(lawful(suggestions(setting)), setting.width), known_error("combined", NAME, setting.width)
     scale = scale_of(setting.width)
     if mean is None or error is None or scale is None or setting.width is None:
         return None
-    extra = (FULL_SD if setting.method in FULL else shift(setting.method).sd_octaves) ** 2
-    extra += (WIDTH_SD * distance(scale, setting.width)) ** 2
+    extra = shift_sd(setting.method) ** 2 + (WIDTH_SD * distance(scale, setting.width)) ** 2
     half = math.sqrt((error.rms * student_90(error.num_groups)) ** 2 + NORMAL_90**2 * extra)
     rate, weights = mean
     return Combined(rate, rate * 2.0**-half, rate * 2.0**half, half / NORMAL_90, weights, error)
 
 
 def student_90(dof: int) -> float:
-    """Return the half width of Student's 90 % interval, from a table and beyond 10 by its expansion in 1 / dof.
+    """Return the half width of Student's 90 % interval, from a table, beyond 10 by its expansion in 1 / dof.
 
     >>> round(student_90(7), 2), round(student_90(30), 2)
     (1.89, 1.7)
@@ -95,4 +98,5 @@ def student_90(dof: int) -> float:
     table = (6.3138, 2.9200, 2.3534, 2.1318, 2.0150, 1.9432, 1.8946, 1.8595, 1.8331, 1.8125)
     if dof <= len(table):
         return table[dof - 1]
-    return NORMAL_90 + (NORMAL_90**3 + NORMAL_90) / (4 * dof)
+    z = NORMAL_90
+    return z + (z**3 + z) / (4 * dof) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * dof**2)

@@ -46,7 +46,7 @@ def check(setting: Setting) -> Setting:
         if alpha_policy.canonical(setting.alpha) != setting.alpha:
             wrong.append(f"alpha: got '{setting.alpha}', expected its canonical spelling; a defect, please report it")
     except ValueError:
-        line = problem("alpha", setting.alpha, '"r", "2r", 16 or "16/sqrt(r)"', "write --alpha r for lora_alpha = r")
+        line = problem("alpha", setting.alpha, '"r", "2r", 16 or "16/sqrt(r)"', 'write "r" for lora_alpha = r')
         wrong.append(line)
     if wrong:
         raise InputError(wrong)

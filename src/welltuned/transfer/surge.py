@@ -45,6 +45,7 @@ def fit(batch_sizes: Sequence[float], rates: Sequence[float]) -> Surge:
         got = f"{len(set(batch_sizes))} batch sizes and {len(rates)} rates"
         raise InputError(problem("surge", got, "3 batch sizes or more, a rate for each", "add a batch size"))
     low, high = math.log(min(batch_sizes) / REACH), math.log(max(batch_sizes) * REACH)
+    best = low
     for _ in range(3):
         step = (high - low) / NUM_STEPS
         grid = [low + step * at for at in range(NUM_STEPS + 1)]
