@@ -40,7 +40,7 @@ def test_learning_rates_of_a_row_are_missing_where_the_loss_does_not_bend_up():
 
 
 def test_noise_is_told_from_signal():
-    """|G|^2 = 9 holds a share of the noise, 40 / 10 rows: the scale is 40 / (9 - 4), and of 4 rows (5 + 40 / 4) / 100."""
+    """|G|^2 = 9 holds a share of the noise, 40 / 10 rows: the scale is 40 / (9 - 4); 4 rows have (5 + 40 / 4) / 100."""
     assert row().noise_scale == pytest.approx(8.0)
     assert row().gradient_rms(4) == pytest.approx(math.sqrt(15 / 100))
     assert row(gradient_norm=1.0).noise_scale is None  # nothing is left of it
@@ -131,16 +131,8 @@ def test_after_steps_the_batch_size_decides_which_row_is_meant():
     places, rows = planted(lambda top, batch: 0.1 * batch)
     for place in places:
         ceiling = 38 / (3.0 * place.batch_size)
-        rows.append(
-            row(
-                place.method,
-                "joint",
-                trial=place.label,
-                step=10,
-                batch_size=place.batch_size,
-                preconditioned_max=ceiling,
-            )
-        )
+        changes = {"trial": place.label, "step": 10, "batch_size": place.batch_size, "preconditioned_max": ceiling}
+        rows.append(row(place.method, "joint", **changes))
     scores, _ = race(places, rows, "optimum", field_of((0, 10)))
     assert scores[0].predictor == "38 / lambda(P^-1 H) after 10 steps"
     assert scores[0].unfitted == pytest.approx(math.log2(30))
