@@ -101,6 +101,17 @@ class Group:
         cuts = {name: cut.of(self.shared, num_trials) for name, cut in self.parts.get(site, {}).items()}
         return {**self.leaves[site], **self.anchors[site], **cuts}
 
+    def own(self, site: str) -> Tensor:
+        """Return 1 where a trained number of a site is the trial's own, 0 where it is padding; [N, P of the site]."""
+        masks = []
+        for name, leaf in self.leaves[site].items():
+            mask = torch.zeros_like(leaf, requires_grad=False)
+            for position, ranks in enumerate(self.ranks):
+                shape = self.parametrisation.shape(name, ANY_SIZE, ANY_SIZE, ranks[site])
+                mask[position][tuple(slice(size) for size in shape)] = 1
+            masks.append(mask.flatten(1))
+        return torch.cat(masks, dim=1)
+
     def part(self, site: str) -> Part:
         """Return what the group adds at a site."""
         return Part(self.parametrisation, self.tensors(site), self.scalings[site])
