@@ -17,6 +17,7 @@ from welltuned.curvature.points import chosen, trained
 from welltuned.curvature.rows import Rows
 from welltuned.curvature.survey import Request, check_repeatable, layer_of, refuse, sites_of
 from welltuned.errors import InputError
+from welltuned.kernels import Skinny
 from welltuned.packing.batch import RowTable
 from welltuned.packing.state import grouped, initial
 from welltuned.records import Runtime
@@ -279,6 +280,14 @@ def test_curvlinops_finds_the_same_products():
                 )
                 total = total + (operator @ v_NP[0]) * int((targets >= 0).sum()) / num_targets
         assert close(product(v_NP, [0])[0], total), kind.__name__
+
+
+def test_the_kernels_second_derivatives_are_whole():
+    """Against finite differences of its gradient; what its forward pass keeps would be a constant there."""
+    shapes = [(2, 5, 4), (2, 5, 3), (2, 2, 3), (2, 4, 2)]  # y, x, down, up
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    scaling = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    assert torch.autograd.gradgradcheck(lambda *given: Skinny.apply(*given, scaling), inputs)
 
 
 # What is asked and refused --------------------------------------------------------------------------------------------
