@@ -11,7 +11,7 @@ from welltuned.spec import Spec
 # Eight a decade and a half apart from end to end; assumed: no trial diverges, so every runner does the same work.
 LEARNING_RATES = [1e-4, 1.5e-4, 2.4e-4, 3.6e-4, 5.5e-4, 8.4e-4, 1.3e-3, 2e-3]
 SEEDS = 4  # 8 learning rates x 4 seeds: 32 trials
-FEWEST_SAMPLES = 20  # more than the validation rows: slots are counted for the larger table
+FEWEST_SAMPLES = 12  # more than the validation rows: slots are counted for the larger table
 ALL_RUNNERS = ("packed", "alone", "trainer", "loop")
 
 
@@ -100,7 +100,7 @@ def smollm2(options: Options, samples: int, target: float) -> Case | str:
 
 def make(name: str, options: Options) -> Case | str:
     """Return a case by name, or why it is skipped. The targets are those that the benchmark was set up with."""
-    methods = {"pissa": 0.6}
+    methods = {"pissa": 0.6, "dora": 0.6}
     batches = {"batch-4": (4, 512, 8.0), "batch-16": (16, 512, 4.5), "batch-64": (64, 1024, 3.0)}
     if name in batches:
         return batch(options, *batches[name])
@@ -109,7 +109,7 @@ def make(name: str, options: Options) -> Case | str:
     return mixed(options, 1024, 4.5) if name == "mixed" else smollm2(options, 32, 2.0)
 
 
-NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "smollm2")
+NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "dora", "smollm2")
 
 
 def measured(configs: Sequence[Config], num_measured: int | None) -> list[Config]:
@@ -140,9 +140,9 @@ def _abacus(options: Options, samples: int, train: dict, axes: dict, seeds: int)
     sections = {
         "name": "benchmark",
         "model": {"base": options.base, "dtype": options.dtype},
-        # 16 validation rows, read before the first step and after the last: they are in welltuned's time, and Trainer
+        # 8 validation rows, read before the first step and after the last: they are in welltuned's time, and Trainer
         # and the loop have none
-        "task": {"task": "abacus", "num_train": options.samples or samples, "num_validation": 16, "num_test": 16},
+        "task": {"task": "abacus", "num_train": options.samples or samples, "num_validation": 8, "num_test": 8},
         "train": {"rank": 8, "num_evaluations": 1, **train},
         "axes": axes,
         "search": {"seeds": seeds},

@@ -50,6 +50,11 @@ def measure(task: Assignment) -> Measurement:
     return child.call(RUNNERS[task.runner], task)
 
 
+def measure_within(task: Assignment, seconds: float | None) -> Measurement | None:
+    """Run an assignment in a process of its own, which is stopped after these seconds."""
+    return child.within(seconds, RUNNERS[task.runner], task)
+
+
 def assignment(each: Contender, looked: Survey, run: Run, setting: Setting | None) -> Assignment:
     """Return what a contender's child is to do: packs as `welltuned run` plans them, or trials one at a time."""
     if each.runner == "packed":
@@ -79,7 +84,7 @@ def run_case(case: Case, run: Run) -> tuple[Compared, list[Tried]]:
     chosen: dict[str, Setting] = {}
     tried: list[Tried] = []
     if any(each.runner == "trainer" for each in case.contenders):
-        best, tried = settings.select(case.contenders[0].configs, run.threads, measure)
+        best, tried = settings.select(case.contenders[0].configs, run.threads, measure_within)
         chosen = {"trainer": best, "loop": of_loop(best)}
         writing.show(f"Trainer's settings: {case.title}", writing.TRIED, [writing.tried_cells(item) for item in tried])
     tasks = {each.name: assignment(each, looked, run, chosen.get(each.runner)) for each in case.contenders}

@@ -8,6 +8,7 @@ from benchmarks.records import Assignment, Measurement, Setting
 from welltuned.costs import packing
 from welltuned.records import Config, Role, Trial
 
+LEAST_SECONDS = 60.0  # that a setting is given: Python and its libraries are not in its projected time; assumed
 SHORT_STEPS, SHORT_ROWS = 8, 96  # of a trial in the selection pass, at the least; assumed to be enough for a rate
 
 # On a CPU the fused bfloat16 attention has a slow backward (models/attention.py), so bfloat16 is given plain attention
@@ -20,19 +21,20 @@ PRECISIONS = (
     Setting("bfloat16 autocast, fused attention", "float32", autocast=True),
 )
 
-Measure = Callable[[Assignment], Measurement]
+Measure = Callable[[Assignment, float | None], Measurement | None]  # None: it took more than these seconds
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What the selection pass found of a setting."""
+    """What the selection pass found of a setting; of one that was stopped, only that it takes longer than it took."""
 
     setting: Setting
-    rows_per_second: float  # inside the second trial's steps, when all that happens once has happened
-    once_seconds: float  # loading and compiling: what the first trial took beyond the second
-    trial_seconds: float  # what the second trial took outside its steps: wrapping the base, making a Trainer
-    projected_seconds: float  # of all trials of the case in full length
+    rows_per_second: float | None  # inside the second trial's steps, when all that happens once has happened
+    once_seconds: float | None  # loading and compiling: what the first trial took beyond the second
+    trial_seconds: float | None  # what the second trial took outside its steps: wrapping the base, making a Trainer
+    projected_seconds: float  # of all trials of the case in full length; where it was stopped: at the least
     may_be_chosen: bool
+    is_stopped: bool = False
 
 
 def variants(precision: Setting) -> tuple[Setting, ...]:
@@ -48,19 +50,31 @@ def variants(precision: Setting) -> tuple[Setting, ...]:
 def select(configs: Sequence[Config], threads: int, measure: Measure) -> tuple[Setting, list[Tried]]:
     """Return the setting with the shortest projected time, and everything that was measured.
 
-    group_by_length reads the rows in an order of its own, so its trials are not the same and it is never chosen.
+    group_by_length reads the rows in an order of its own, so its trials are not the same and it is never chosen. A
+    setting that takes longer for two short trials than the best one so far for all trials cannot win: it is stopped.
     """
-    tried = [_try(setting, configs, threads, measure) for setting in PRECISIONS]
+    tried: list[Tried] = []
+    for setting in PRECISIONS:
+        tried.append(_try(setting, configs, threads, measure, _shortest(tried)))
     precision = min(tried, key=lambda item: item.projected_seconds).setting
-    tried += [_try(setting, configs, threads, measure) for setting in variants(precision)]
+    for setting in variants(precision):
+        tried.append(_try(setting, configs, threads, measure, _shortest(tried)))
     allowed = [item for item in tried if item.may_be_chosen]
     return min(allowed, key=lambda item: item.projected_seconds).setting, tried
 
 
-def _try(setting: Setting, configs: Sequence[Config], threads: int, measure: Measure) -> Tried:
+def _shortest(tried: Sequence[Tried]) -> float | None:
+    return min((item.projected_seconds for item in tried if item.may_be_chosen), default=None)
+
+
+def _try(setting: Setting, configs: Sequence[Config], threads: int, measure: Measure, limit: float | None) -> Tried:
     short = [_shortened(config) for config in _typical(configs)[:2]]
     jobs = tuple(packing.make_job([Trial(config, Role.SELECT)], config.batch_size) for config in short)
-    found = measure(Assignment("trainer", jobs, threads, setting))
+    seconds = None if limit is None else max(limit, LEAST_SECONDS)
+    found = measure(Assignment("trainer", jobs, threads, setting), seconds)
+    if found is None:
+        assert seconds is not None
+        return Tried(setting, None, None, None, seconds, False, True)
     rate = short[1].num_train / found.step_seconds[1]
     num_rows = sum(config.num_train * config.num_train_epochs for config in configs)
     once = max(0.0, found.job_seconds[0] - found.job_seconds[1])

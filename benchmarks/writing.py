@@ -44,6 +44,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def tried_cells(tried: Tried) -> tuple[str, ...]:
     """Return the cells of a setting of Trainer's that was tried."""
+    if tried.rows_per_second is None or tried.once_seconds is None or tried.trial_seconds is None:
+        return (tried.setting.name, "", "", "", f"> {tried.projected_seconds:.0f}", "stopped: it cannot win")
     note = "" if tried.may_be_chosen else "for the record: another order of rows"
     rates = (f"{tried.rows_per_second:.1f}", f"{tried.once_seconds:.1f}", f"{tried.trial_seconds:.2f}")
     return (tried.setting.name, *rates, f"{tried.projected_seconds:.0f}", note)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scripts import simulate
+from scripts import recorded_equal, simulate
 from scripts.simulate import Exam, Normal
 
 from welltuned.analysis import bootstrap, crossed, power
@@ -201,21 +201,26 @@ def recorded_table() -> str:
     return table(["recorded", "points, 95 %", "seed sd, points", "item share", "degrees of freedom"], rows)
 
 
-def recorded_equal() -> tuple[int, int, int, int]:
-    """Return A/A on recorded runs, false differences and tries: one seed against one, then two against one in loss."""
-    ones, one_tries, twos, two_tries = 0, 0, 0, 0
+def one_seed_each() -> tuple[int, int]:
+    """Return A/A with one seed a side, false differences and tries: by items alone, on the recorded cells."""
+    false, tries = 0, 0
     for results in recorded_cells().values():
         for one, other in itertools.combinations(results, 2):
             found = crossed.interval(differences(answers([one]), answers([other])))
-            ones += not found.low95 <= 0 <= found.high95
-            one_tries += 1
-        losses = [result.validation_nll for result in results]
-        for left in range(len(losses)):
-            pair = [[value - losses[left]] for index, value in enumerate(losses) if index != left]
-            found = crossed.interval(pair)
-            twos += not found.low95 <= 0 <= found.high95
-            two_tries += 1
-    return ones, one_tries, twos, two_tries
+            false += not found.low95 <= 0 <= found.high95
+            tries += 1
+    return false, tries
+
+
+def equal_table(num: int) -> str:
+    """Return A/A on the recorded runs of one method with many seeds."""
+    rows = []
+    for one in recorded_equal.all_judged(num):
+        rates = [f"{percent(rate.value)} ± {percent(rate.error)}" for rate in (one.differs, one.equivalent)]
+        most = max((rate.value - FALSE) / rate.error for rate in (one.differs, one.equivalent))
+        bounds = "hold" if most <= 0 else "within the error" if most <= 3 else "do not hold"
+        rows.append([f"{one.batch_size}", one.metric, f"{one.group} against {one.group}", *rates, bounds])
+    return table(["batch", "metric", "seeds", "false differs %", "false equivalent %", "bounds"], rows)
 
 
 PAGE = """# Is the verdict calibrated?
@@ -243,6 +248,7 @@ difference of the margin at most 5 %, all within three Monte-Carlo errors.
 - *Diverged runs*: where both methods diverge alike, false differences are rarer than 5 % and coverage is 97 to 99
   %. Where one method diverges at times, the interval covers far too rarely, whatever the number of seeds, until
   several runs have shown it: see "One method diverges".
+- *Real runs*: on recorded reruns of LoRA against LoRA under other seeds, both false rates are 5 % within their error.
 - *Planted differences* are found as often as promised. *The best of k* is claimed falsely in at most {most_best} %
   of the studies.
 
@@ -298,23 +304,36 @@ fresh seeds each, 512 items.
 
 The item share (of the variance over items, what comes back with every seed) is what `power.ITEM_SHARE` assumes.
 
-A method against itself under other seeds: one run against another of the same cell, by items alone, "differs"
+A method against itself under other seeds, one run against another of the same cell, by items alone: it "differs"
 in {ones} of {one_tries} pairs (the pairs of a cell are not independent). That is why one seed gives no verdict.
-Two runs against the third one, by validation loss and Student's t with one degree of freedom (the third run is
-in both differences): {twos} of {two_tries}. Three seeds a cell allow no comparison of several seeds with
-several others, so these runs cannot show a rate of 5 %; a recorded study with 6 or more seeds of LoRA would.
+
+### LoRA against itself
+
+`tests/recorded/aa.jsonl.gz` is [studies/aa.toml](../studies/aa.toml): LoRA tuned at two batch sizes, each winner rerun
+on {aa_seeds} fresh seeds and graded on {aa_items} items. At batch {aa_batch} the seeds' accuracies lie between
+{aa_low} and {aa_high} %, so seeds matter far more than items. Two disjoint groups of seeds, paired at random, are a
+comparison of two equal methods on real runs, for which no distribution was assumed. There are more of them than can be
+tried: {aa_num:,} are drawn for each row. They share seeds, so the error behind ± is the jackknife's over seeds, and not
+that of their number. False "equivalent" is at a true difference of the margin (added to every difference), the worst
+of five margins, as in the simulations.
+
+{equal}
 """
 
 
 def page(scale: float) -> str:
-    normal_num, exam_num, best_num, bootstrap_num = (int(scale * num) for num in (20_000, 2_000, 4_000, 400))
+    normal_num, exam_num, best_num, bootstrap_num, equal_num = (
+        int(scale * num) for num in (20_000, 2_000, 4_000, 400, 40_000)
+    )
 
     def error(num: int) -> str:
         return f"{percent((0.05 * 0.95 / num) ** 0.5)} points"
 
     equal = Exam(3, 1319, 0.0, *KINDS["items only, nothing of a method's own"])
     parts = simulate.exam_draws(equal, 100).parts
-    ones, one_tries, twos, two_tries = recorded_equal()
+    ones, one_tries = one_seed_each()
+    first, *_ = recorded_equal.cells().values()
+    accuracies = recorded_equal.values(first, "accuracy")
     best = best_table(best_num)
     most_best = max(float(line.split("|")[-2]) for line in best.splitlines()[2:])
     return PAGE.format(
@@ -340,8 +359,13 @@ def page(scale: float) -> str:
         recorded=recorded_table(),
         ones=ones,
         one_tries=one_tries,
-        twos=twos,
-        two_tries=two_tries,
+        aa_seeds=len(accuracies),
+        aa_items=accuracies.shape[1],
+        aa_batch=first[0].config.batch_size,
+        aa_low=percent(float(accuracies.mean(1).min())),
+        aa_high=percent(float(accuracies.mean(1).max())),
+        aa_num=equal_num,
+        equal=equal_table(equal_num),
     )
 
 

@@ -2,7 +2,8 @@
 
 Every case trains a pack of random Llama models (no download) in a worker process of its own, as a study does, and
 compares the largest resident size that the process had with `costs.memory.estimate`. What the constants of
-`costs/memory.py` say to be measured was measured so.
+`costs/memory.py` say to be measured was measured so, on CASES. CHECKS are other sizes, which nothing was fitted to:
+`--check` measures these, and `--write PAGE` adds the table to a page.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from welltuned.records import Config, Job, JobEnd, JobLost, Outcome, Role, Runti
 from welltuned.spec import Spec
 
 NUM_STEPS = 3  # optimizer steps of each trial: the peak is reached in the first that has moments
+HEADINGS = ("pack", "predicted MiB", "measured MiB", "error")
 LARGEST_ERROR = 0.15  # of the prediction, relative to what was measured
 
 
@@ -42,12 +44,15 @@ class Case:
     rank: int
     num_trials: int
     micro_rows: int
+    quantization: str = "none"
+    runs: str = "plain"  # or "compiled", "recomputed", "compiled, recomputed"
 
     def name(self) -> str:
         """Return the case in a few words."""
         model = f"{self.layers} x {self.hidden}/{self.inner}, {self.heads}/{self.kv_heads} heads, V {self.vocab}"
         rows = f"N {self.num_trials}, m {self.micro_rows}, T {self.tokens}"
-        return f"{model}, {self.dtype}, {self.method} r {self.rank}, {rows}"
+        held = self.dtype if self.quantization == "none" else f"{self.quantization} {self.dtype}"
+        return f"{model}, {held}, {self.method} r {self.rank}, {rows}, {self.runs}"
 
 
 SMALL = Case(64, 172, 3, 2, 2, 512, 64, "float32", "lora", 8, 16, 4)
@@ -70,6 +75,27 @@ CASES = (
     dataclasses.replace(LARGE, num_trials=16, micro_rows=1, rank=128, tokens=64),
     dataclasses.replace(LARGE, method="pissa", num_trials=16, micro_rows=1, rank=32),
     Case(1024, 2816, 8, 16, 8, 32000, 256, "bfloat16", "lora", 32, 4, 2),
+)
+
+# Sizes, ranks, m and ways to run that no constant was fitted to.
+WIDE = Case(384, 1024, 6, 6, 2, 8192, 192, "bfloat16", "lora", 24, 6, 3)
+DEEP = Case(192, 512, 16, 3, 3, 4096, 96, "float32", "lora", 4, 24, 2)
+CHECKS = (
+    WIDE,
+    dataclasses.replace(WIDE, dtype="float32", num_trials=10, micro_rows=1),
+    dataclasses.replace(WIDE, method="pissa", rank=48),
+    dataclasses.replace(WIDE, method="dora", num_trials=12, micro_rows=1),
+    dataclasses.replace(WIDE, runs="recomputed", num_trials=12),
+    dataclasses.replace(WIDE, runs="compiled"),
+    dataclasses.replace(WIDE, runs="compiled", num_trials=16),
+    dataclasses.replace(WIDE, runs="compiled, recomputed", num_trials=12),
+    dataclasses.replace(WIDE, quantization="int8"),
+    DEEP,
+    dataclasses.replace(DEEP, dtype="bfloat16", rank=96, num_trials=8),
+    dataclasses.replace(DEEP, runs="compiled"),
+    Case(768, 2048, 8, 12, 4, 16384, 160, "bfloat16", "lora", 32, 8, 2),
+    Case(1536, 4096, 6, 12, 4, 32000, 128, "bfloat16", "lora", 16, 2, 1, "int8"),
+    Case(1536, 4096, 6, 12, 4, 32000, 128, "bfloat16", "lora", 16, 2, 1),
 )
 
 
@@ -113,7 +139,7 @@ def configs_of(case: Case, base: str, task: dict, num_rows: int) -> list[Config]
     batch_size = max(4, case.micro_rows)
     spec = {
         "name": "memory",
-        "model": {"base": base, "dtype": case.dtype},
+        "model": {"base": base, "dtype": case.dtype, "quantization": case.quantization},
         "task": {"num_train": num_rows, "num_validation": 16, "num_test": 4, "max_length": case.tokens, **task},
         "train": {"max_steps": NUM_STEPS, "batch_size": batch_size, "method": case.method, "rank": case.rank},
         "axes": {"learning_rate": [1e-5 * (1 + trial) for trial in range(case.num_trials)]},
@@ -149,6 +175,7 @@ def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Mea
     runtime = Runtime("cpu", machine.num_threads(), 1e9, str(folder / "blobs"))
     (survey,) = (event for event in events(SurveyJob("survey", configs[0]), runtime) if isinstance(event, Survey))
     job = packing.make_job([Trial(config, Role.SELECT) for config in configs], case.micro_rows)
+    job = dataclasses.replace(job, compiled="compiled" in case.runs, recompute="recomputed" in case.runs)
     began, peak = time.monotonic(), None
     for event in events(job, runtime):
         if isinstance(event, JobLost):
@@ -160,9 +187,10 @@ def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Mea
     return Measured(configs, survey, peak, time.monotonic() - began)
 
 
-def show(number: int, case: Case, measured: Measured) -> None:
-    """Print what was predicted, term by term, and what was measured."""
-    predicted = memory.estimate(measured.configs, measured.survey, case.micro_rows)
+def show(number: int, case: Case, measured: Measured) -> tuple[str, ...]:
+    """Print what was predicted, term by term, and what was measured; return a line of the table."""
+    recompute = "recomputed" in case.runs
+    predicted = memory.estimate(measured.configs, measured.survey, case.micro_rows, recompute=recompute)
     total, peak = predicted.total_bytes, measured.peak_bytes
     print(f"{number:2} {case.name()}, {measured.seconds:.0f} s")
     if peak is None:
@@ -172,6 +200,8 @@ def show(number: int, case: Case, measured: Measured) -> None:
         print(f"   predicted {total / 2**20:,.0f} MiB, measured {peak / 2**20:,.0f}: {total / peak - 1:+.1%}{verdict}")
     terms = predicted.terms().items()
     print("   " + ", ".join(f"{name} {value / 2**20:,.0f}" for name, value in terms if value), flush=True)
+    found = ("lost", "") if peak is None else (f"{peak / 2**20:,.0f}", f"{total / peak - 1:+.1%}")
+    return case.name(), f"{total / 2**20:,.0f}", *found
 
 
 def main() -> None:
@@ -179,10 +209,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", help="a model to use instead of random ones; its shape in the cases is not read")
     parser.add_argument("--data", help="rows of GSM8K for --base")
+    parser.add_argument("--check", action="store_true", help="the sizes that nothing was fitted to")
+    parser.add_argument("--write", type=Path, help="a page to add the table to")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the cases")
     parser.add_argument("--case", nargs="*", default=[], metavar="FIELD=VALUE", help="one case, changed from the large")
     arguments = parser.parse_args()
-    cases = CASES
+    cases = CHECKS if arguments.check else CASES
+    lines: list[tuple[str, ...]] = []
     if arguments.case:
         given = dict(pair.split("=", 1) for pair in arguments.case)
         kinds = {field.name: field.type for field in dataclasses.fields(Case)}
@@ -192,7 +225,11 @@ def main() -> None:
         if arguments.only is not None and number not in arguments.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            show(number, case, measure(case, Path(folder), arguments.base, arguments.data))
+            lines.append(show(number, case, measure(case, Path(folder), arguments.base, arguments.data)))
+    if arguments.write is not None:
+        rows = (HEADINGS, ("---", *("---:" for _ in HEADINGS[1:])), *lines)
+        table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        arguments.write.write_text(arguments.write.read_text() + "\n" + table)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Measure every method on a bundled model, and write the tables of docs/methods.md from it.
 
 `python scripts/measure_methods.py` measures (some minutes; leave the machine alone) and writes numbers and page;
-`--keep-times` measures all but the times, which need a machine to themselves;
-`python scripts/measure_methods.py --page` writes the page from the numbers that are there.
+`--part training --part generation` measures these parts only (PARTS below) and keeps the other numbers; those of `kept`
+need no quiet machine; `--page` writes the page from the numbers that are there.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 
@@ -21,9 +23,11 @@ from welltuned import data, plugins
 from welltuned.cli.doctor import PROBE
 from welltuned.cli.methods import MEASURED
 from welltuned.evaluate import conformance
+from welltuned.evaluate.generate import greedy
 from welltuned.export import _peft
 from welltuned.models import base as bases
 from welltuned.packing.batch import RowTable
+from welltuned.packing.group import Group
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState, grouped, initial, site_scaling
 from welltuned.plan import expand
@@ -32,68 +36,96 @@ from welltuned.spec import Spec
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 BASE = "abacus-small"
-RANK, NUM_TRIALS, NUM_ROWS = 8, 4, 16  # of the timed packs
-FORWARD_RANKS = (8, 32)
+NUM_TRIALS, NUM_ROWS = 4, 16  # of the timed packs
+FORWARD_RANKS = RANK, WIDE = 8, 32
+PROMPT_TOKENS, NEW_TOKENS, NO_TOKEN = 16, 64, -2  # of a generated answer, which no token ends
 ROUNDS, STEPS = 5, 2  # the fastest round counts: what else runs on a machine only ever adds time
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
+
+
+PARTS = ("training", "wide", "reading", "generation", "kept")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="write the page only")
-    parser.add_argument("--keep-times", action="store_true", help="measure all but what the clock says")
+    parser.add_argument("--part", action="append", choices=PARTS, help="measure this only; may be given again")
     given = parser.parse_args()
-    if not given.page:
-        before = json.loads(MEASURED.read_text(encoding="utf-8")) if given.keep_times else None
-        MEASURED.write_text(json.dumps(measured(before), indent=1) + "\n", encoding="utf-8")
-        print(f"wrote {MEASURED}")
+    numbers = json.loads(MEASURED.read_text(encoding="utf-8"))
+    for part in () if given.page else given.part or PARTS:
+        start = time.perf_counter()
+        numbers = with_part(numbers, part)
+        MEASURED.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")  # a later part may be cut off
+        print(f"wrote {part} to {MEASURED} after {time.perf_counter() - start:.0f} s", flush=True)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"wrote {PAGE}")
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------
 
-TIMES = ("time", "time_wide", "unmerged")
+NO_FIT = "does not fit"  # a rank that a method cannot have on this base
+KEYS = ("time", "time_wide", "unmerged", "generation", "memory", "unmerged_memory", "conformance")
 
 
-def measured(before: dict | None) -> dict:
-    """Return all measurements as JSON values; the times are those of `before`, where given, null where it has none."""
+def with_part(numbers: dict, part: str) -> dict:
+    """Return the numbers with those of a part measured anew; what no run has measured is null."""
     (config,) = expand(Spec.parse(PROBE))
     names = plugins.names("methods")
-    if before is None:
-        machine, lora_seconds, times = timed(config, names)
+    found: dict[str, dict[str, Any]] = {
+        name: {key: numbers["methods"].get(name, {}).get(key) for key in KEYS} for name in names
+    }
+    numbers = numbers | {"base": BASE, "methods": found}
+    if part == "training":
+        seconds = of_kinds(names, RANK, lambda some: training(config, some, RANK))
+        numbers["lora_step_seconds"] = round(seconds["lora"], 5)
+        numbers["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        _put(found, "time", {name: one / seconds["lora"] for name, one in seconds.items()})
+    elif part == "wide":  # relative to LoRA's of the other rank, measured in the same minutes
+        seconds = of_kinds(names, WIDE, lambda some: training(config, some, WIDE))
+        narrow = training(config, ["lora"], RANK)["lora"]
+        _put(found, "time_wide", {name: one / narrow for name, one in seconds.items()})
+    elif part in ("reading", "generation"):
+        work = reading if part == "reading" else generating
+        by_rank = {
+            str(rank): of_kinds(names, rank, lambda some, rank=rank: work(config, some, rank)) for rank in FORWARD_RANKS
+        }
+        key = "unmerged" if part == "reading" else "generation"
+        for name in names:
+            found[name][key] = {rank: _rounded(times, name) for rank, times in by_rank.items()}
     else:
-        machine, lora_seconds = before["machine"], before["lora_step_seconds"]
-        times = {name: {key: before["methods"].get(name, {}).get(key) for key in TIMES} for name in names}
-    state_bytes = keeping(config, names)
-    served = {rank: serving(config, names, rank) for rank in FORWARD_RANKS}
-    methods = {
-        name: times[name]
-        | {
-            "memory": round(state_bytes[name] / state_bytes["lora"], 3),
-            "unmerged_memory": {str(rank): round(served[rank][name], 3) for rank in FORWARD_RANKS},
-            "conformance": properties(config, name),
+        state_bytes = keeping(config, names)
+        served = {
+            str(rank): serving(config, [name for name in names if fits(name, rank)], rank) for rank in FORWARD_RANKS
         }
-        for name in names
-    }
-    return {"base": BASE, "machine": machine, "lora_step_seconds": lora_seconds, "methods": methods}
+        _put(found, "memory", {name: state_bytes[name] / state_bytes["lora"] for name in names})
+        for name in names:
+            found[name]["unmerged_memory"] = {rank: _rounded(bytes_of, name) for rank, bytes_of in served.items()}
+            found[name]["conformance"] = properties(config, name)
+    return numbers
 
 
-def timed(config: Config, names: list[str]) -> tuple[str, float, dict[str, dict]]:
-    """Return the machine, the seconds of a LoRA step, and every method's times relative to LoRA's or the base's."""
-    train = pooled(training(config, names, RANK))
-    wide = pooled(training(config, names, FORWARD_RANKS[-1]))
-    applied = {rank: pooled(forward(config, names, rank)) for rank in FORWARD_RANKS}
-    times = {
-        name: {
-            "time": round(train[name] / train["lora"], 3),
-            "time_wide": round(wide[name] / train["lora"], 3),
-            "unmerged": {str(rank): round(applied[rank][name], 3) for rank in FORWARD_RANKS},
-        }
-        for name in names
-    }
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    return machine, round(train["lora"], 5), times
+def _put(found: dict[str, dict[str, Any]], key: str, values: dict[str, float]) -> None:
+    for name, one in found.items():
+        one[key] = _rounded(values, name)
+
+
+def _rounded(values: dict[str, float], name: str) -> float | str:
+    return round(values[name], 3) if name in values else NO_FIT
+
+
+def of_kinds(names: list[str], rank: int, work: Callable[[list[str]], dict[str, float]]) -> dict[str, float]:
+    """Measure one method of each parametrisation that can have the rank; the others compute the same."""
+    kinds = {name: plugins.load("methods", name).parametrisation().name for name in names}
+    first = {kind: name for name, kind in reversed(kinds.items())} | {"low_rank": "lora"}
+    measured = work([name for name in first.values() if fits(name, rank)])
+    return {name: measured[first[kind]] for name, kind in kinds.items() if first[kind] in measured}
+
+
+def fits(name: str, rank: int) -> bool:
+    """Say whether a method can have a rank at every site of the base."""
+    model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
+    method = plugins.load("methods", name)
+    return not any(method.misfit(*model.base.shape(site), rank) for site in model.base.sites)
 
 
 def table_of(model: PackedModel, config: Config) -> RowTable:
@@ -147,7 +179,7 @@ def kept(state: PackState) -> int:
     return total
 
 
-def forward(config: Config, names: list[str], rank: int) -> dict[str, float]:
+def reading(config: Config, names: list[str], rank: int) -> dict[str, float]:
     """Return the time of reading rows with one adapter applied, relative to a merged model, which is the bare base."""
     model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
     table = table_of(model, config)
@@ -163,6 +195,24 @@ def forward(config: Config, names: list[str], rank: int) -> dict[str, float]:
     return {name: seconds[name] / seconds[""] for name in names}
 
 
+def generating(config: Config, names: list[str], rank: int) -> dict[str, float]:
+    """Return the time of writing an answer to one prompt, token by token, relative to a merged model, the bare base."""
+    model = PackedModel(bases.load(BASE, None, "float32", ("all-linear",)))
+    table = table_of(model, config)
+    states = {name: initial(model.base, trials_of(config, name, rank)[:1], table) for name in names}
+    prompt = np.asarray(table.block([range(NUM_ROWS)], NUM_ROWS).ids_RT[0, :PROMPT_TOKENS].cpu())
+
+    def write(state: PackState) -> None:
+        ((answer,),) = greedy(model, state, [prompt], NEW_TOKENS, NO_TOKEN, 0)
+        assert len(answer) == NEW_TOKENS
+
+    # One trial that trains every weight, of which there are none: nothing is added anywhere.
+    whole = plugins.load("methods", "full_all").parametrisation()
+    bare = PackState([Group.fresh(whole, 0, torch.zeros(1, 0), {}, {}, {}, ({},))])
+    seconds = fastest({name: functools.partial(write, state) for name, state in {**states, "": bare}.items()})
+    return {name: seconds[name] / seconds[""] for name in names}
+
+
 def serving(config: Config, names: list[str], rank: int) -> dict[str, float]:
     """Return the bytes of the base and one adapter, relative to those of a merged model, which are the base's.
 
@@ -174,12 +224,6 @@ def serving(config: Config, names: list[str], rank: int) -> dict[str, float]:
     states = {name: initial(model.base, trials_of(config, name, rank)[:1], table) for name in names}
     trained = {name: sum(4 * group.flat_NP.numel() for group in state.groups) for name, state in states.items()}
     return {name: 1 + (kept(state) - 3 * trained[name]) / base_bytes for name, state in states.items()}
-
-
-def pooled(seconds: dict[str, float]) -> dict[str, float]:
-    """Give methods of one parametrisation, which compute the same, the shortest of their times."""
-    kinds = {name: plugins.load("methods", name).parametrisation().name for name in seconds}
-    return {name: min(seconds[one] for one in seconds if kinds[one] == kinds[name]) for name in seconds}
 
 
 def fastest(work: dict[str, Callable[[], None]]) -> dict[str, float]:
@@ -240,29 +284,34 @@ def _tables(numbers: dict) -> str:
     what = [(f"`{name}`", one.summary, one.paper, one.trains, _code(one.peft)) for name, one in methods.items()]
     costs, proofs = [], []
     milliseconds = 1000 * numbers["lora_step_seconds"]
+    lora = numbers["methods"]["lora"]
     for name, found in numbers["methods"].items():
-        unmerged_times = found["unmerged"] or dict.fromkeys(FORWARD_RANKS)
+        served = [found[key] or dict.fromkeys(map(str, FORWARD_RANKS)) for key in ("unmerged", "generation")]
         numbers_of = [found["time"], found["time_wide"], found["memory"]]
-        numbers_of += [*unmerged_times.values(), *found["unmerged_memory"].values()]
-        costs.append((f"`{name}`", *map(_two, numbers_of)))
+        numbers_of += [time for times in served for time in times.values()]
+        numbers_of += [_ratio(time, (lora["generation"] or {}).get(rank)) for rank, time in served[1].items()]
+        costs.append((f"`{name}`", *map(_two, numbers_of), *map(_two, found["unmerged_memory"].values())))
         proof = found["conformance"]
         keys = ("step 0 is the base", "packed equals alone", "merged equals applied")
         told = [proof.get(key, "never packed").removesuffix(" relative") for key in keys]
         proofs.append((f"`{name}`", *told, proof["as PEFT"] or "no class"))
-    unmerged = [f"unmerged {what}, rank {rank}" for what in ("time", "memory") for rank in FORWARD_RANKS]
+    kinds = ("reading", "writing", "writing, LoRA = 1", "memory")
+    unmerged = [f"{what}, rank {rank}" for what in kinds for rank in FORWARD_RANKS]
     parts = [
         "## The methods\n",
         _table(("method", "what it is", "paper", "trains", "in PEFT"), what),
         "## What each costs\n",
         f"Measured on {numbers['base']} ({numbers['machine']}): packs of {NUM_TRIALS} trials of rank {RANK}, "
-        f"{NUM_ROWS} rows of each a step, where LoRA takes {milliseconds:.1f} ms a step. Times and memory are relative "
-        "to those of LoRA of this rank; memory is what a trial keeps: its numbers, their gradients, Adam's moments and "
-        "its anchors. "
-        "`full_all` trains one trial after the other; the others' four trials train side by side. "
-        "Methods of one parametrisation compute the same and share the shortest of their times. The last columns are "
-        "the time of reading rows with one adapter applied, and the memory of the weights, relative to the merged "
-        "model, whose time and memory are the base's for every method and rank. On a base this small the adapters are "
-        "a large part of the work; on a large one all ratios of time are nearer to 1.\n",
+        f"{NUM_ROWS} rows of each a step, where LoRA takes {milliseconds:.1f} ms a step. Times "
+        "and memory are relative to those of LoRA of this rank; memory is what a trial keeps: its numbers, their "
+        "gradients, Adam's moments and its anchors. `full_all` trains one trial after the other; the others' four "
+        "trials train side by side. One method of each parametrisation is timed: the others compute the same. For BOFT "
+        "the rank is the size of a block.\n\n"
+        "The other columns are of inference with one adapter that is not merged, relative to the merged model, whose "
+        f"times and memory are the base's for every method and rank: reading {NUM_ROWS} rows; writing {NEW_TOKENS} "
+        "tokens to one prompt, one after the other, which is what a user of a served adapter waits for, and the same "
+        "relative to LoRA's; and the memory of the weights. On a base this small the adapters are a large part of the "
+        "work; on a large one all ratios of time are nearer to 1.\n",
         _table(("method", f"time, rank {RANK}", f"time, rank {FORWARD_RANKS[-1]}", "memory", *unmerged), costs),
         "## What each keeps\n",
         f"Measured on {numbers['base']}. Step 0: largest difference of the adapted model's features from the base's. "
@@ -276,8 +325,12 @@ def _tables(numbers: dict) -> str:
     return "\n".join(parts)
 
 
-def _two(number: float | None) -> str:
-    return "not measured" if number is None else f"{number:.2f}"
+def _ratio(number: float | str | None, other: float | None) -> float | str | None:
+    return number if number is None or other is None or isinstance(number, str) else number / other
+
+
+def _two(number: float | str | None) -> str:
+    return "not measured" if number is None else number if isinstance(number, str) else f"{number:.2f}"
 
 
 def _code(text: str) -> str:

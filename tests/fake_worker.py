@@ -109,6 +109,7 @@ MICRO_STEPS = 12
 STEPS_BETWEEN_CHECKPOINTS = 3
 STEP_SECONDS = float(os.environ.get("FAKE_STEP_SECONDS", "0"))
 # A folder of files whose names say what to do wrong, once each.
+READS = os.environ.get("FAKE_READS", "")  # a file to note reads of test data in
 MOODS = Path(os.environ.get("FAKE_MOODS", "/nonexistent"))
 
 
@@ -119,6 +120,7 @@ def run(job: Job, runtime: Runtime) -> Iterator[Event]:
         _kill_if("survey")
         yield dataclasses.replace(SURVEY, config_key=job.id)
     elif isinstance(job, ExamJob):
+        _note_reads(job)
         _kill_if("exam")
         for trial in job.trials:
             correct = tuple((_start(trial) * 1000 + index) % 3 < 1 for index in range(8))
@@ -173,6 +175,13 @@ def _train(job: TrainJob, folder: Path, begin: float) -> Iterator[Event]:
             train_losses=(numbers[trial.id],),
             num_trainable=128,
         )
+
+
+def _note_reads(job: ExamJob) -> None:
+    """Write down whose answers are about to be graded, so that a test can count how often test data was read."""
+    if READS:
+        with Path(READS).open("a") as file:
+            file.writelines(f"{trial.id}\n" for trial in job.trials)
 
 
 def _start(trial: Trial) -> float:

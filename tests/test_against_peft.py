@@ -1,6 +1,7 @@
 """Trained alone, welltuned agrees with what everyone runs today: Hugging Face PEFT with `transformers.Trainer`."""
 
 import copy
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -142,10 +143,48 @@ def same_gralora(adapted, start):
     assert not any(layer(adapted, site).gralora_B["default"].any() for site in start)
 
 
+def same_randlora(adapted, start):
+    """The parts of the shared factors that a site uses have PEFT's deviation and bounds; l = 0, g = 1 / min(O, I)."""
+    model = adapted.base_model
+    A = max((ours["A"][:, None] for ours in start.values()), key=torch.numel)
+    B = max((ours["B"] for ours in start.values()), key=torch.numel)
+    shared = model.randlora_A["default"], model.randlora_B["default"]
+    used = [one[tuple(slice(size) for size in ours.shape)] for one, ours in zip(shared, (A, B), strict=True)]
+    same_distribution(used, [A, B])
+    for site, ours in start.items():
+        assert torch.equal(layer(adapted, site).randlora_lambda["default"].data, ours["l"]) and not ours["l"].any()
+        torch.testing.assert_close(layer(adapted, site).randlora_gamma["default"].data, ours["g"])
+
+
+def same_boft(adapted, start):
+    """R zero, of two factors, and s one."""
+    for site, ours in start.items():
+        assert torch.equal(layer(adapted, site).boft_R["default"].data, ours["R"]) and not ours["R"].any()
+        assert torch.equal(layer(adapted, site).boft_s["default"].data[:, 0], ours["s"]) and (ours["s"] == 1).all()
+
+
+@pytest.fixture(autouse=True)
+def block_diagonal(monkeypatch):
+    """PEFT's BOFT has two factors only with its CUDA kernel, which lays blocks on a diagonal: here as torch does it."""
+
+    def forward(blocks):
+        return [torch.stack([torch.block_diag(*factor) for factor in blocks])]
+
+    def backward(gradient, blocks):
+        _, count, size, _ = blocks.shape
+        tiles = gradient.unflatten(2, (count, size)).unflatten(1, (count, size))
+        return [torch.stack([tiles[:, place, :, place] for place in range(count)], dim=1)]
+
+    kernel = SimpleNamespace(forward=forward, backward=backward)
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: kernel)
+
+
 def lora(**settings):
     """PEFT's settings for a low-rank method with multiplier 1."""
     return peft.LoraConfig(**{"r": RANK, "lora_alpha": RANK, "target_modules": "all-linear"} | settings)
 
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 # welltuned's method and settings, PEFT's settings, and the comparison of the starts
 CASES = {
@@ -164,6 +203,18 @@ CASES = {
     "gralora": (
         *("gralora", {"scaling": 2.0}, peft.GraloraConfig(r=RANK, alpha=2 * RANK, target_modules="all-linear")),
         same_gralora,
+    ),
+    "randlora": (
+        *(
+            "randlora",
+            {"scaling": 20.0},
+            peft.RandLoraConfig(r=RANK, randlora_alpha=20 * RANK, target_modules="all-linear"),
+        ),
+        same_randlora,
+    ),
+    "boft": (
+        *("boft", {}, peft.BOFTConfig(boft_block_size=RANK, boft_n_butterfly_factor=2, target_modules=ALL)),
+        same_boft,
     ),
 }
 

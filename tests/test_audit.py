@@ -1,6 +1,7 @@
 """What an audit finds: planted faults are found, sound tables pass, and the arithmetic equals plain references."""
 
 import csv
+import html
 import itertools
 import json
 import math
@@ -15,7 +16,7 @@ from welltuned import cli
 from welltuned.analysis import claims
 from welltuned.analysis.grid import means
 from welltuned.analysis.runs import Run, Table
-from welltuned.audit import Request, audit, files, markdown, noise, selection
+from welltuned.audit import Request, audit, content, files, markdown, noise, selection, webpage
 from welltuned.audit.assemble import of_book
 from welltuned.audit.conclusions import Standing, conclusions
 from welltuned.audit.records import Book, Entry, Side
@@ -379,7 +380,7 @@ def test_a_table_of_means_is_audited_from_the_command_line(tmp_path, capsys):
     assert "whether it passes is not said" in shown
     assert "Pi|SSA <b> > LoRA (1.5 points, noise 0.4 points): cannot be told: which learning rates LoRA was" in shown
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        *("audit.md", "audit.json", "tuned.csv", "conclusions.csv", "claims.csv", "runs.csv")
+        *("audit.html", "audit.md", "audit.json", "tuned.csv", "conclusions.csv", "claims.csv", "runs.csv")
     }
 
 
@@ -401,6 +402,41 @@ def test_the_page_escapes_what_is_not_ours(tmp_path):
     (head,) = [number for number, line in enumerate(page.splitlines()) if line.startswith("| method | learning")]
     rows = page.splitlines()[head : head + 4]  # header, rule, two methods
     assert len({line.replace(r"\|", "").count("|") for line in rows}) == 1
+
+
+def test_the_web_page_says_what_the_markdown_page_says_and_runs_and_asks_for_nothing(tmp_path):
+    path = tmp_path / "means.csv"
+    path.write_text(MEANS)
+    found = audit(path)
+    web, plain = webpage.page(found), markdown.page(found)
+    assert "Pi|SSA &lt;b&gt;" in web and "<b>" not in web.replace("<b>baseline</b>", "").replace("<b>noise</b>", "")
+    assert not re.search(r"<script|<[^>]+\sstyle=|(src|href)=.?https?:", web) and "default-src 'none'" in web
+    shown = " ".join(html.unescape(re.sub("<[^>]+>", "", web)).replace("\xa0", " ").split())
+    for text in (*found.verdict, *(one.text for one in found.findings), *(term.text for term in content.HOW)):
+        assert text in shown and markdown.escaped(text) in plain
+    assert re.findall(r"<h2 [^>]*>([^<]+)", web)[1:] == re.findall(r"^## (.+)", plain, re.MULTILINE)
+    assert [row.method for row in found.tuned] and all(row.method in shown for row in found.tuned)
+
+
+def test_the_web_page_of_a_hostile_table_is_short_and_inert(tmp_path):
+    path = tmp_path / "hostile.csv"
+    name = "</style><script>alert(1)</script>\x1b[2J\u202e" + "x" * 100_000
+    path.write_text(f"method,lr,accuracy\nlora,1e-4,0.5\n{name},1e-4,0.6\n", encoding="utf-8")
+    web = webpage.page(audit(path))
+    assert "<script" not in web and "\x1b" not in web and "\u202e" not in web and web.count("</style>") == 1
+    assert len(web) < 200_000
+
+
+def test_no_line_of_the_screen_is_broken_anew_at_80_columns(tmp_path, monkeypatch, capsys):
+    """Long sentences are set in after their first line, headings break between words, numbers nowhere."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call("audit", str(Path(__file__).parent / "recorded" / "batch_by_method.jsonl.gz")) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert max(map(len, lines)) <= 80
+    openings = ("The baseline", "Of ", "metric:", "finding:", "note:", "claims of", "every conclusion", "lora > ")
+    assert all(line.startswith((*openings, " ")) for line in lines)
+    (row,) = [line.split() for line in lines if line.startswith(" pissa and")]
+    assert row == ["pissa", "and", "lora", "16", "10", "6", "−0.31", "to", "+0.54", "62", "%"]
 
 
 def test_the_files_hold_no_nan_and_read_back(tmp_path):

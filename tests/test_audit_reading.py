@@ -214,6 +214,11 @@ WRONG = [
     ("method,loss\nlora,\n", {}, "got 'no number in any of 1 row', expected at least one"),
     ("method,accuracy\nlora,50\npissa,150\n", {}, "got 150.0, expected shares of items, from 0 to 1 or from 0 to 100"),
     ("method,loss\nlora,1,2\n", {}, "got 'rows of another length: line 2 (3)', expected 2 cells in each"),
+    (
+        f'method,loss\n"lora,1\n{"x" * 200_000}',
+        {},
+        "got 'field larger than field limit (131072) in the row after line 1', expected a table of short cells",
+    ),
     ("method,loss,loss\nlora,1,2\n", {}, "got \"column 'loss' twice\", expected every name once"),
     ("method,loss\nlora,1\n", {"columns": {"lr": ("eta",)}}, "--column learning_rate=eta: got no column 'eta'"),
     ("method,loss\nlora,1\n", {"columns": {"speed": ("loss",)}}, "role: got 'speed', expected one that a column"),

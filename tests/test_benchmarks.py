@@ -1,8 +1,10 @@
 """The benchmark times equal work: every runner trains the same trials, and what it reports follows from the numbers."""
 
 import json
+import os
 import pathlib
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -13,10 +15,12 @@ from benchmarks import (
     child,
     compare,
     generation,
+    journal,
     loop,
     memory,
     packed,
     packed_vs_peft,
+    retiring,
     settings,
     startup,
     trainer,
@@ -153,6 +157,37 @@ def test_a_child_has_a_peak_of_its_own():
     assert child.compile_seconds() >= 0
 
 
+def _fail():
+    raise ValueError("planted")
+
+
+def test_what_a_child_raises_is_raised_here_and_one_that_ends_is_named():
+    with pytest.raises(ValueError, match="planted"):
+        child.call(_fail)
+    with pytest.raises(RuntimeError, match="_exit: got exit code 3 from its process, expected a result"):
+        child.call(os._exit, 3)
+
+
+def test_a_child_is_stopped_after_its_time():
+    began = time.monotonic()
+    assert child.within(1.0, time.sleep, 600) is None
+    assert time.monotonic() - began < 300
+
+
+def test_a_benchmark_that_was_cut_off_goes_on_with_what_it_has(tmp_path):
+    done = []
+
+    def measure(value):
+        return lambda: done.append(value) or value
+
+    first = journal.Journal(tmp_path / "j", ["a"])
+    assert [first.result(measure(value)) for value in (1, None)] == [1, None]
+    again = journal.Journal(tmp_path / "j", ["a"])
+    assert [again.result(measure(value)) for value in (1, None, 3)] == [1, None, 3] and done == [1, None, 3]
+    with pytest.raises(ValueError, match="got the journal of a, expected this command's"):
+        journal.Journal(tmp_path / "j", ["b"])
+
+
 # Cases and settings ---------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +196,7 @@ def test_cases_have_the_trials_that_their_titles_say(base):
     assert {name: [len(each.configs) for each in found] for name, found in sizes.items()} == {
         **{name: [32] * 4 for name in ("batch-4", "batch-16", "batch-64", "mixed")},
         "pissa": [32, 32],
+        "dora": [32, 32],
     }
     assert len({config.batch_size for config in sizes["mixed"][0].configs}) == 4
     assert "needs --smollm2" in cases.make("smollm2", options(base))
@@ -176,7 +212,7 @@ def test_some_trials_of_every_batch_size_are_measured(base):
 def test_the_fastest_setting_that_keeps_the_order_is_chosen(base):
     seconds = {"float32": 2.0, "bfloat16 weights": 1.0, "bfloat16 weights, group_by_length": 0.1}
 
-    def measure(task):
+    def measure(task, limit):
         each = seconds.get(task.setting.name, 3.0)
         return Measurement(0, 0, 0, 0, {}, [5 + each, 0.5 + each], [each, each])
 
@@ -187,6 +223,21 @@ def test_the_fastest_setting_that_keeps_the_order_is_chosen(base):
     assert chosen.rows_per_second == 96 and chosen.once_seconds == 4.5
     assert chosen.projected_seconds == pytest.approx(4.5 + 32 * 0.5 + 32 * 1.0)
     assert sum(not item.may_be_chosen for item in tried) == 1
+
+
+def test_a_setting_that_cannot_win_is_stopped_and_never_chosen(base):
+    limits = []
+
+    def measure(task, limit):
+        limits.append(limit)
+        return None if task.setting.compiled else Measurement(0, 0, 0, 0, {}, [3.0, 1.5], [1.0, 1.0])
+
+    configs = cases.batch(options(base, 96), 4, 96, 1.0).contenders[0].configs
+    best, tried = settings.select(configs, 1, measure)
+    stopped = next(item for item in tried if item.setting.compiled)
+    assert not best.compiled and stopped.is_stopped and not stopped.may_be_chosen
+    assert limits[0] is None and set(limits[1:]) == {settings.LEAST_SECONDS}  # 1.5 + 32 x 0.5 + 32 x 1 s are fewer
+    assert writing.tried_cells(stopped)[-2:] == ("> 60", "stopped: it cannot win")
 
 
 def test_the_loop_takes_trainer_s_setting_without_the_compiler():
@@ -306,6 +357,7 @@ def test_a_study_is_timed_to_its_first_step():
 def no_children(monkeypatch):
     """Call in this process: children are slow to start, and a test has one of its own."""
     monkeypatch.setattr(child, "call", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(child, "within", lambda seconds, function, *arguments: function(*arguments))
 
 
 def test_the_whole_benchmark_runs_and_writes(base, tmp_path, monkeypatch, no_children, capsys):
@@ -340,9 +392,23 @@ def test_an_unknown_case_is_refused():
         packed_vs_peft.main(case=["batch-5"])
 
 
-def test_memory_is_measured_and_written(base, tmp_path, monkeypatch, no_children):
-    monkeypatch.setattr(memory, "TOKENS", 1024)
+def test_memory_is_measured_at_equal_slots_and_written(base, tmp_path, no_children):
     output = tmp_path / "memory.json"
-    memory.main(base=base, dtype="float32", threads=1, output=output, write=tmp_path / "page.md")
-    assert len(json.loads(output.read_text())["peak_bytes"]) == 2
+    memory.main(base=base, dtype="float32", tokens=64, threads=1, output=output, write=tmp_path / "page.md")
+    found = json.loads(output.read_text())
+    assert len(found["peak_bytes"]) == 2
+    assert [(line[0], line[1], line[2]) for line in found["lines"]] == [("1", "16", "1,024"), ("16", "1", "1,024")]
     assert "### memory: " in (tmp_path / "page.md").read_text()
+
+
+def test_memory_is_refused_where_there_is_too_little(base, tmp_path, monkeypatch, no_children):
+    monkeypatch.setattr(memory, "memory_bytes", lambda device: 1 << 20)
+    with pytest.raises(typer.BadParameter, match=r"needs about 0\.\d GiB; 0\.0 GiB can be used; close"):
+        memory.main(base=base, dtype="float32", tokens=64, threads=1, output=tmp_path / "memory.json")
+
+
+def test_half_of_a_retiring_pack_stops_at_a_tenth(base):
+    config = cases.batch(options(base), 4, 16, 1.0).contenders[0].configs[0]
+    whole, early = retiring.jobs(config, 20).values()
+    assert {trial.config.max_steps for trial in whole.trials} == {20}
+    assert sorted(trial.config.max_steps for trial in early.trials) == [2] * 16 + [20] * 16

@@ -1,10 +1,13 @@
 """The page in a real browser: no message, no request, no sideways scroll, dark and light, figures visible."""
 
+from pathlib import Path
+
 import pytest
 
 import browser
 import synthetic
 from synthetic import Design
+from welltuned.audit import audit, files
 from welltuned.report import build
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no chromium: apt-get install chromium (.ci/run does)")
@@ -31,6 +34,24 @@ def test_the_page_says_nothing_asks_for_nothing_and_does_not_scroll_sideways(pag
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     sizes = shown.evaluate("[...document.querySelectorAll('figure svg')].map(e => e.getBoundingClientRect().height)")
     assert len(sizes) >= 9 and min(sizes) > 60
+
+
+@pytest.mark.parametrize("width", [1100, 360])
+def test_the_page_of_an_audit_says_nothing_asks_for_nothing_and_does_not_scroll_sideways(shown, tmp_path, width):
+    study = Path(__file__).parent / "recorded" / "batch_by_method.jsonl.gz"
+    made = files.write(audit(study), tmp_path)
+    seen = shown.show(made, width)
+    assert seen.messages == [] and seen.requests == [made.resolve().as_uri()]
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_is_folded_on_the_screen_is_printed(page, shown):
+    shown.show(page)
+    visible = "document.querySelector('details.printed table').checkVisibility()"
+    assert shown.evaluate(visible) is False
+    shown.call("Emulation.setEmulatedMedia", media="print")
+    assert shown.evaluate(visible) is True
+    shown.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_a_dark_page_is_dark_and_its_figures_are_legible_on_it(page, shown):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from scripts import calibrate, simulate
+from scripts import calibrate, recorded_equal, simulate
 from scripts.simulate import Exam, Normal
 
 from welltuned.analysis import crossed, power
@@ -133,8 +133,39 @@ def test_a_pair_of_five_equal_methods_differs_in_one_of_twenty(num_seeds, seed, 
 
 def test_one_recorded_run_differs_from_another_of_the_same_method():
     """Why one seed gives no verdict: by items alone more than a fifth of the recorded pairs "differ"."""
-    ones, tries, _, _ = calibrate.recorded_equal()
+    ones, tries = calibrate.one_seed_each()
     assert tries == 36 and ones / tries > 0.2
+
+
+@pytest.mark.parametrize("group", recorded_equal.SIZES)
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_recorded_runs_of_one_method_are_not_called_different_or_equivalent_too_often(metric, group):
+    """A/A on real runs: LoRA under 48 seeds at two batch sizes, within three errors (jackknife over seeds) of 5 %."""
+    for results in recorded_equal.cells().values():
+        found = recorded_equal.judged(results, metric, group, 4000)
+        assert found.num_seeds == 48 and 0 < found.differs.error < 0.03 and 0 < found.equivalent.error < 0.03
+        assert found.differs.value <= 0.05 + 3 * found.differs.error
+        assert found.equivalent.value <= 0.05 + 3 * found.equivalent.error
+
+
+def test_recorded_runs_would_show_an_interval_of_items_alone_and_a_real_difference():
+    """The same comparisons fail the interval that forgets the seeds, and find batch 4 against batch 8."""
+    four, eight = (recorded_equal.values(results, "accuracy") for results in recorded_equal.cells().values())
+    draws = recorded_equal.compared(four, recorded_equal.splits(48, 5, 2000))
+    items_only = np.mean(np.abs(draws.means) > 1.96 * np.sqrt(draws.parts.items))
+    assert items_only > 0.2
+    found = crossed.interval(four - eight)
+    assert found.low95 > 0.05
+
+
+def test_groups_of_seeds_are_disjoint_and_the_jackknife_is_that_of_a_mean():
+    chosen = recorded_equal.splits(12, 3, 500)
+    assert all(len(set(pair.ravel())) == 6 for pair in chosen)
+    numbers = stream(0, "jackknife").standard_normal(400)
+    draws = simulate.Draws(numbers, crossed.Parts(*[np.ones(400)] * 3, 1, np.ones(400)), 0.0, 1.0)
+    alone = np.arange(400).reshape(400, 1, 1)  # each comparison uses a seed of its own: the error of a mean
+    found = recorded_equal.jackknifed(lambda some: float(some.means.mean()), draws, alone, 400)
+    assert found.error == pytest.approx(stats.sem(numbers)) and found.value == pytest.approx(numbers.mean())
 
 
 def test_recorded_comparisons_hold_what_the_seeds_say():

@@ -4,6 +4,11 @@ import csv
 import dataclasses
 import html
 import math
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +24,7 @@ from welltuned.analysis import comparison, crossed
 from welltuned.analysis.comparison import ACCURACY, LOSS, Terms
 from welltuned.analysis.verdict import FAMILY, Kind, Margin, decide
 from welltuned.cli._results import results_text
-from welltuned.errors import InputError, StoreError
+from welltuned.errors import InputError, MachineError, StoreError
 from welltuned.evaluate import retention
 from welltuned.figures import differences
 from welltuned.packing.linear import PackedModel
@@ -29,7 +34,7 @@ from welltuned.report.answer import answers, note
 from welltuned.rng import stream
 from welltuned.spec import Spec
 from welltuned.store import Store, ledger
-from welltuned.study import Options, Study, compare, oracle
+from welltuned.study import Note, Options, Study, compare, oracle
 
 CELL = ("method", "batch_size")
 NUM_ITEMS = 4000
@@ -279,6 +284,84 @@ def test_a_comparison_that_is_interrupted_comes_to_the_same_verdict(kind, place,
     with pytest.raises(KeyboardInterrupt):
         compare(file, tmp_path / "study", stop, OPTIONS)
     assert Study(tmp_path / "study").declaration().comparison is None
+    assert stored(compare(file, tmp_path / "study", options=OPTIONS)) == stored(study)
+
+
+# Where a comparison is killed, and how often the test data was read for a trial by its end: what was graded and is lost
+# with the process is read again, what is stored is not.
+PLACES = {
+    "selection": 1,
+    "confirmation": 1,
+    "read logged here only": 1,
+    "exam starts": 1,
+    "grading": 2,
+    "retention": 1,
+    "verdict not yet stored": 1,
+    "verdict just stored": 1,
+}
+
+
+def in_a_process(file: Path, folder: Path, place: str, reads: Path) -> int:
+    """Compare in a process of its own that dies at a place, and return how it ended."""
+    environment = {**os.environ, "FAKE_READS": str(reads), "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    program = str(Path(__file__).with_name("compare_study.py"))
+    command = [sys.executable, program, str(file), str(folder), place]
+    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_comparison_that_is_killed_comes_to_the_same_verdict_and_reads_no_more(place, whole, tmp_path):
+    """kill -9 in every phase. What is read of the test data is logged first, and read again only if it was lost."""
+    file, study = whole
+    folder, reads = tmp_path / "study", tmp_path / "reads.txt"
+    assert in_a_process(file, folder, place, reads) == -signal.SIGKILL
+    assert (Study(folder).declaration().comparison is not None) == (place == "verdict just stored")
+    before = [one for one in Study(folder).results() if one.status is Status.FINISHED]
+    assert in_a_process(file, folder, "", reads) == 0
+    assert stored(Study(folder)) == stored(study)
+    assert {one.trial_id: one.seconds for one in before}.items() <= {
+        one.trial_id: one.seconds for one in Study(folder).results()
+    }.items()  # what was trained was not trained again
+    with Store.open(study.folder) as one, Store.open(folder) as other:
+        assert one.test_reads() == other.test_reads()
+        (logged,) = other.test_reads().values()
+    (count,) = Study(folder).declaration().test_reads
+    assert (count.num_studies, count.num_configurations) == (1, 6)
+    read = Counter(reads.read_text().split())
+    assert set(read) == logged and len(logged) == 6
+    assert max(read.values()) == PLACES[place]
+
+
+def test_a_lost_retention_job_is_cut_in_half_and_the_verdict_is_the_same(whole, tmp_path, monkeypatch):
+    file, study = whole
+    moods = tmp_path / "moods"
+    moods.mkdir()
+    (moods / "retention").touch()
+    monkeypatch.setenv("FAKE_MOODS", str(moods))
+    notes = []
+    ran = compare(
+        file, tmp_path / "study", lambda seen: notes.append(seen) if isinstance(seen, Note) else None, OPTIONS
+    )
+    assert stored(ran) == stored(study) and ran.declaration().num_lost == 1
+    assert len(ran.declaration().comparison.forgetting) == 2
+    assert any("retention-" in note.text and "trying again with 3 trials and 3 trials" in note.text for note in notes)
+
+
+def test_a_retention_job_that_is_lost_again_and_again_is_told_and_can_be_gone_on_with(whole, tmp_path, monkeypatch):
+    file, study = whole
+    moods = tmp_path / "moods"
+    moods.mkdir()
+    for number in range(30):
+        (moods / f"retention-{number}").touch()
+    monkeypatch.setenv("FAKE_MOODS", str(moods))
+    told = (
+        r"measuring 1 adapter on .*text\.txt: the worker was lost 4 times.*free some memory and run again: nothing is"
+    )
+    with pytest.raises(MachineError, match=told):
+        compare(file, tmp_path / "study", options=OPTIONS)
+    assert Study(tmp_path / "study").declaration().comparison is None
+    for mood in moods.iterdir():
+        mood.unlink()
     assert stored(compare(file, tmp_path / "study", options=OPTIONS)) == stored(study)
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers.models.llama import modeling_llama
 
 import tiny
-from welltuned import worker
+from welltuned import plugins, worker
 from welltuned.packing import blocks
 from welltuned.records import TrainJob
 from welltuned.train import lengths
@@ -32,12 +32,24 @@ def compiler(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("make", "method"), [(tiny.llama, "lora"), (tiny.gpt2, "pissa"), (tiny.llama, "dora")])
-def test_a_compiled_pack_equals_an_uncompiled_one(make, method, tmp_path, compiler, monkeypatch):
+@pytest.mark.parametrize(
+    ("make", "method", "ranks"),
+    [
+        (tiny.llama, "lora", (2, 3)),
+        (tiny.gpt2, "pissa", (2, 3)),
+        (tiny.llama, "dora", (2, 3)),
+        (tiny.llama, "vera", (2, 3)),
+        (tiny.llama, "gralora", (4, 6)),
+        (tiny.llama, "randlora", (3, 3)),
+        (tiny.llama, "boft", (4, 4)),
+    ],
+)
+def test_a_compiled_pack_equals_an_uncompiled_one(make, method, ranks, tmp_path, compiler, monkeypatch):
     """Mixed batch sizes, ranks and lengths, in float64: <= 1e-9 relative; one graph serves all blocks."""
     monkeypatch.setattr(lengths, "chosen", lambda all_lengths: (12,))
     model = make()
-    settings = [{"batch_size": 4, "rank": 2}, {"batch_size": 5, "rank": 3, "scaling": 0.5}]  # both end together
+    settings = [{"batch_size": 4, "rank": ranks[0]}, {"batch_size": 5, "rank": ranks[1]}]  # both end together
+    settings[1] |= {"scaling": 0.5} if plugins.load("methods", method).uses_alpha else {}
     trials = [tiny.trial(method=method, max_steps=8, **changes) for changes in settings]
     plain = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), trials, 3, tmp_path))
     fast = tiny.outcomes(tiny.run_pack(tiny.packed(copy.deepcopy(model)), trials, 3, tmp_path, compiled=True))

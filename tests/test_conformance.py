@@ -42,6 +42,8 @@ SETTINGS = [
 # A method that trains the whole model is never packed.
 PACKED = [name for name in METHODS if not plugins.load("methods", name).parametrisation().whole]
 
+FUSED = ["lora", "pissa", "full", "full_all", "dora", "vera", "gralora", "lora_ga", "boft", "randlora"]
+
 every_method = pytest.mark.parametrize("method", METHODS)
 every_packed_method = pytest.mark.parametrize("method", PACKED)
 
@@ -77,7 +79,8 @@ def reference_losses(model, config):
     rows = tiny.rows()
     sites = list(tiny.base(copy.deepcopy(model)).sites)
     plain_rows = [(ids.tolist(), int(length)) for ids, length in zip(rows.token_ids, rows.prompt_lengths, strict=True)]
-    path = {site: () if config.method == "vera" else (site,) for site in sites}
+    is_shared = plugins.load("methods", config.method).shared_stream
+    path = {site: () if is_shared else (site,) for site in sites}
     draws = {
         site: torch.Generator().manual_seed(rng.seed_of(config.study_seed, "init", config.init_seed, *path[site]))
         for site in sites
@@ -106,7 +109,7 @@ def test_packed_equals_reference(method, tmp_path):
     check_against_reference(tiny.llama(), [trial(method, **changes) for changes in MIXED], tmp_path)
 
 
-@pytest.mark.parametrize("method", ["lora", "pissa", "full", "full_all", "dora", "vera", "gralora", "lora_ga"])
+@pytest.mark.parametrize("method", FUSED)
 def test_packed_equals_reference_on_fused_layers_with_biases(method, tmp_path):
     """GPT-2's Conv1D, whose weight lies the other way round: <= 1e-9."""
     check_against_reference(tiny.gpt2(), [trial(method, **changes) for changes in MIXED[:2]], tmp_path)
@@ -164,7 +167,7 @@ def test_what_is_merged_is_what_is_applied(method, num_out, dropped):
     stacked = {name: torch.stack([one[name] for one in trials]) for name in trials[0]}
     scalings = [0.5, 2.0]
     y = numbers(2, 5, num_out) if dropped else x @ W.T + bias
-    adapted = form.apply(y, x, stacked, torch.tensor(scalings, dtype=torch.float64), Frozen(W, bias, dropped))
+    adapted = form.apply(y, x, stacked, torch.tensor(scalings, dtype=torch.float64), Frozen(lambda: W, bias, dropped))
     for place, one in enumerate(trials):
         expected = y[place] + x[place] @ form.delta(one, scalings[place], W).T
         assert (adapted[place] - expected).abs().max() < 1e-11 * expected.abs().max()
@@ -192,7 +195,10 @@ def test_the_formula_counts_the_trained_numbers(method):
 def test_rank_padding_is_inert(method):
     """Gradient, moments and decay of padded ranks stay exactly zero, and all others get a gradient within 2 steps."""
     model = tiny.packed()
-    ranks = (4, 6) if method == "gralora" else (2, 3)
+    if not plugins.load("methods", method).parametrisation().padded:
+        ranks = (4, 4)
+    else:
+        ranks = (4, 6) if method == "gralora" else (2, 3)
     trials = [tiny.trial(method=method, rank=rank, weight_decay=0.1) for rank in ranks]
     pack = initial(model, trials)
     (group,) = pack.groups
@@ -212,10 +218,25 @@ def test_rank_padding_is_inert(method):
             mask[tuple(slice(size) for size in kept)] = True
             own[place, offset : offset + mask.numel()] = mask.flatten()
             assert group.moment1_NP[place, offset : offset + mask.numel()].any(), f"{site} {name} had no gradient"
-    uses_rank = plugins.load("methods", method).uses_rank
-    assert own[0].all() == (not uses_rank) and own[1].all()
+    assert own[0].all() == (ranks[0] == ranks[1] or not plugins.load("methods", method).uses_rank) and own[1].all()
     for buffer in (group.flat_NP, group.grad_NP, group.moment1_NP, group.moment2_NP):
         assert not buffer[~own].any()
+
+
+@pytest.mark.parametrize("method", ["boft", "randlora"])
+def test_ranks_that_cannot_be_padded_share_no_group(method):
+    """Where one rank is not the other with zeros, only trials of one rank at every site are stacked."""
+    model = tiny.packed()
+    settings = [{"rank": 4}, {"rank": 2}, {"rank": 4, "rank_pattern": ("q_proj=2",)}, {"rank": 4}]
+    ones = [tiny.trial(method=method, order_seed=seed, **changes) for seed, changes in enumerate(settings)]
+    order = state.grouped(ones)
+    assert [one.config.order_seed for one in order] == [0, 3, 1, 2]
+    pack = initial(model, order)
+    assert [group.stop - group.start for group in pack.groups] == [2, 1, 1]
+    for place, one in enumerate(order):
+        alone = initial(model, [one]).trial_state(0)
+        for site, tensors in pack.trial_state(place).items():
+            assert all(torch.equal(tensor, alone[site][name]) for name, tensor in tensors.items())
 
 
 # Random streams and checkpoints ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from pathlib import Path
 
 import peft
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from small_study import edited, forge_hashes, plan_of
-from welltuned import adapter_folder, plugins
+from welltuned import adapter_folder, cli, plugins, report
 from welltuned.costs import flops
 from welltuned.errors import InputError
 from welltuned.packing import adapter_file
@@ -20,6 +21,7 @@ from welltuned.packing.state import initial
 from welltuned.records import Config, Site, Trial
 from welltuned.spec import Spec
 from welltuned.store import blobs
+from welltuned.study import Study
 from welltuned.study.options import Options
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -318,10 +320,69 @@ def test_a_start_step_needs_its_folder_and_steps_to_go(tmp_path, monkeypatch):
     peft_folder(tiny.llama(torch.float32), tmp_path)
     settings = {"start_from": str(tmp_path), "start_step": 500, "max_steps": 500, "learning_rate": 1e-3}
     with pytest.raises(InputError, match=r"train.start_step: got 500, expected fewer than 500, the steps of the whole"):
-        plan_of(Spec.model_validate(edited(train=settings)))
+        plan_of(Spec.model_validate(edited(train=settings, search={"fresh_seeds": 0})))
+    with pytest.raises(
+        InputError, match=r"search.fresh_seeds: got 2, expected 0: .* set fresh_seeds = 0, or start_step"
+    ):
+        Spec.model_validate(edited(train=settings))
     assert "start_step" not in tiny.config().text()
     rest = tiny.config(start_step=7, batch_size=5, max_steps=14)
     assert (flops.num_steps(rest), flops.num_samples(rest)) == (7, 68 - 34)
+
+
+STUDY = """
+name = "{name}"
+[model]
+base = "abacus-small"
+dtype = "float32"
+[task]
+task = "abacus"
+num_train = 36
+num_validation = 8
+num_test = 2
+[train]
+method = "{method}"
+rank = 2
+batch_size = 8
+learning_rate = 5e-3
+lr_scheduler_type = "constant"
+num_evaluations = 1
+{more}
+[search]
+fresh_seeds = 0
+"""
+
+
+@pytest.mark.parametrize("method", ["lora", "randlora"])
+def test_on_the_command_line_the_rest_of_an_exported_trial_is_the_uninterrupted_one(
+    method, tmp_path, monkeypatch, capsys
+):
+    """run with keep_moments, export, run with start_from and start_step: the adapter of one run, to the bit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "build", lambda results, declaration, folder: folder)  # figures take seconds
+
+    def welltuned(*words):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*words])
+        assert ended.value.code == 0
+
+    def run(name, more, keeps="false"):
+        text = STUDY.format(name=name, method=method, more=more) + f"keep_moments = {keeps}\n"
+        Path(f"{name}.toml").write_text(text)
+        welltuned("run", f"{name}.toml", "--threads", "1", "--memory", "2GB", "--folder", name)
+        (result,) = Study(Path(name)).results()
+        return result, adapter_file.load(Path(name) / "blobs" / result.adapter)[1]
+
+    whole, expected = run("whole", "max_steps = 12")
+    run("first", f"max_steps = {CUT}", keeps="true")
+    welltuned("export", "first", "best", "--to", "adapter")
+    assert f"`start_step = {CUT}` is the rest of this trial" in Path("adapter/README.md").read_text()
+    more = 'max_steps = 12\nstart_from = "adapter"\nstart_step = '
+    rest, found = run("rest", f"{more}{CUT}")
+    assert rest.validation_nll == whole.validation_nll
+    assert [point.step for point in rest.curve][-1] == 12 - CUT
+    for site, state in expected.items():
+        assert all(torch.equal(found[site][name], tensor) for name, tensor in state.items())
 
 
 def test_a_study_keeps_moments_where_asked(tmp_path):

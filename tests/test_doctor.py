@@ -7,6 +7,8 @@ import torch
 
 import tiny
 from welltuned import plugins
+from welltuned.errors import InputError
+from welltuned.evaluate import conformance
 from welltuned.evaluate.conformance import check_method
 from welltuned.methods._method import Method
 
@@ -50,6 +52,15 @@ def test_a_start_that_is_not_the_base_is_found(monkeypatch):
 
     broken(monkeypatch, init=moved)
     assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[:1]
+
+
+def test_a_method_that_no_rank_fits_is_said(monkeypatch):
+    broken(monkeypatch, misfit=lambda num_out, num_in, rank: "a multiple of 7" if rank % 7 else "")
+    assert conformance.fitting_ranks(tiny.base(), "lora") == (7, 7)
+    broken(monkeypatch, misfit=lambda num_out, num_in, rank: "a multiple of 70" if rank % 70 else "")
+    line = r"doctor --method lora: rank: got '4 to 8', expected a multiple of 70 at model\.layers\.0\.\S+; name another"
+    with pytest.raises(InputError, match=line):
+        check_method(tiny.packed(), tiny.config(), "lora")
 
 
 def test_trials_that_are_mixed_are_found(monkeypatch):

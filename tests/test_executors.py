@@ -92,6 +92,29 @@ def test_a_job_that_is_abandoned_leaves_nothing_for_the_next(inline: Inline) -> 
     assert [type(event).__name__ for event in events] == ["Survey", "JobEnd"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "processor : 0\ncpu family\t: 6\nmodel\t\t: 207\nmodel name\t: Xeon (R) 8\nstepping : 2\nflags : a b\n\n"
+            "processor : 1\nmodel name : another\n",
+            "Xeon (R) 8, cpu family 6, model 207, stepping 2",
+        ),
+        (
+            "processor : 0\nCPU implementer : 0x41\nCPU architecture: 8\nCPU part : 0xd0c\nCPU revision : 1\n",
+            "CPU implementer 0x41, CPU part 0xd0c, CPU architecture 8, CPU revision 1",
+        ),
+        ("nothing known\n", platform.machine()),
+        (None, platform.processor() or platform.machine()),
+    ],
+)
+def test_the_processor_is_named_with_its_version(tmp_path, text, expected):
+    info = tmp_path / "cpuinfo"
+    if text is not None:
+        info.write_text(text)
+    assert machine.processor(info) == expected
+
+
 def test_memory_is_what_the_machine_and_the_container_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "meminfo"
     info.write_text("MemTotal: 8000 kB\nMemAvailable:    4000 kB\n")

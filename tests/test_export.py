@@ -26,7 +26,10 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import assemble, initial
 from welltuned.records import Result
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(r"ignore:Found missing adapter keys .*\.randlora_A:UserWarning"),  # each site's own copy
+]
 IDS = torch.arange(2, 14).view(2, 6)
 METHODS = (*plugins.names("methods"), "dora+pissa")
 PARAMETRISATION = {name: plugins.load("methods", name).parametrisation().name for name in METHODS}
@@ -52,6 +55,12 @@ def tiny_trial(method, **changes):
     return tiny.trial(method=method, **(settings | changes))
 
 
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch):
+    """PEFT looks for a CUDA compiler, warns that there is none, and goes on."""
+    monkeypatch.setattr("peft.tuners.boft.layer.get_fbd_cuda", lambda: None)
+
+
 @pytest.fixture
 def no_files(monkeypatch):
     """The tiny base has no files to name."""
@@ -62,8 +71,10 @@ def no_files(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_files")
-@pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
-@pytest.mark.parametrize("method", WITH_CLASS)
+@pytest.mark.parametrize(
+    ("method", "make"),
+    [(name, make) for name in WITH_CLASS for make in (tiny.llama, tiny.gpt2) if (name, make) != ("boft", tiny.gpt2)],
+)
 def test_peft_gives_the_same_logits(method, make, tmp_path):
     """The folder, loaded by PEFT on the bare base; a scaling other than 1."""
     model = make(torch.float32)
@@ -102,6 +113,29 @@ def test_merge_equals_apply(method, make):
         assert torch.allclose(merged(input_ids=IDS).logits, logits, rtol=1e-9, atol=1e-12)
 
 
+def test_what_peft_s_one_factor_of_boft_cannot_say_is_refused(tmp_path, no_files):
+    """Two quarter turns of the same plane, one by each factor: half a turn has no Cayley transform."""
+    model = tiny.llama(torch.float32)
+    trial = tiny_trial("boft")
+    _, states = trained(model, trial)
+    one = next(iter(states.values()))
+    one["R"].zero_()
+    one["R"][:, 0, 0, 1], one["R"][:, 0, 1, 0] = 1, -1
+    with pytest.raises(InputError, match=r"got a turn by half a circle at .*q_proj \(.* is off by .*use --merged"):
+        export._write_peft(tiny.base(model), trial, states, tmp_path)
+
+
+def test_what_peft_s_boft_does_not_adapt_is_refused(tmp_path, no_files):
+    model = tiny.gpt2(torch.float32)
+    trial = tiny_trial("boft")
+    _, states = trained(model, trial)
+    line = (
+        r"got a Conv1D, transformer.h.0.attn.c_attn, expected linear modules, .* PEFT's BOFTConfig adapts; use --merged"
+    )
+    with pytest.raises(InputError, match=line):
+        export._write_peft(tiny.base(model), trial, states, tmp_path)
+
+
 def test_what_peft_has_no_class_for_is_refused():
     with pytest.raises(InputError, match=r"method 'full', for which PEFT has no adapter class, .*; use --merged"):
         export._check_class(tiny.config(method="full"))
@@ -115,6 +149,16 @@ def test_what_peft_has_no_class_for_is_refused():
             "vera",
             {"rank_pattern": ("q_proj=2",)},
             r"got ranks 2, 4, expected one for all sites, as PEFT's VeraConfig has",
+        ),
+        (
+            "randlora",
+            {"rank_pattern": ("q_proj=2",)},
+            r"got ranks 2, 4, expected one for all sites, as PEFT's RandLoraConfig has",
+        ),
+        (
+            "boft",
+            {"rank_pattern": ("q_proj=2",)},
+            r"got block sizes 4, 8, expected one for all sites, as PEFT's BOFTConfig has; use --merged",
         ),
         (
             "gralora",

@@ -1,15 +1,22 @@
 """The same promises on a GPU: run where there is one, `pytest -m gpu`, and skipped visibly elsewhere."""
 
 import copy
+import json
 
+import numpy as np
 import pytest
 import torch
 
 import tiny
+from test_quantised import held
+from welltuned import plan as plans
+from welltuned import worker
+from welltuned.evaluate.generate import greedy
 from welltuned.evaluate.nll import validation_nll
 from welltuned.packing.batch import RowTable
 from welltuned.packing.state import initial
-from welltuned.records import Checkpoint
+from welltuned.records import Checkpoint, JobEnd, Outcome, Role, Runtime, TrainJob, Trial
+from welltuned.spec import Spec
 
 pytestmark = pytest.mark.gpu
 
@@ -70,3 +77,79 @@ def test_step_0_is_the_base_there_too():
     state = initial(model.base, [tiny.trial(dtype="bfloat16", method=method) for method in ("lora", "pissa")])
     bare = validation_nll(model, None, table)[0]
     assert validation_nll(model, state, table) == [bare, bare]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sign_sgd"])
+def test_every_optimizer_steps_there_as_here(optimizer, tmp_path):
+    """AdamW is in the test of all methods; some trials step while others gather, and slices are another size there."""
+    model = tiny.llama()
+    trials = [tiny.trial(optimizer=optimizer, max_steps=6, **changes) for changes in SETTINGS[:2]]
+    here = tiny.outcomes(tiny.run_pack(on("cpu", model), trials, 3, tmp_path))
+    there = tiny.outcomes(tiny.run_pack(on("cuda", model), trials, 3, tmp_path))
+    for one in trials:
+        assert there[one.id].train_losses == pytest.approx(here[one.id].train_losses, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_a_base_in_8_bits_trains_there_as_here(method, tmp_path):
+    eight, _ = held(tiny.llama())
+    one = tiny.trial(method=method, max_steps=6)
+    here = tiny.outcomes(tiny.run_pack(on("cpu", eight), [one], 3, tmp_path))
+    there = tiny.outcomes(tiny.run_pack(on("cuda", eight), [one], 3, tmp_path))
+    assert there[one.id].train_losses == pytest.approx(here[one.id].train_losses, rel=1e-9, abs=0)
+
+
+def test_blocks_are_pinned_and_arrive_whole():
+    """Copies do not wait, so the source must stay as it is until they are done: many blocks in a row."""
+    rows = tiny.rows()
+    here, there = (RowTable(rows, 0, torch.device(name)) for name in ("cpu", "cuda"))
+    numbers = np.arange(len(rows.token_ids))
+    for shift in range(100):
+        chosen = [np.roll(numbers, shift)[:4]]
+        for one, other in zip(vars(here.block(chosen, 4)).values(), vars(there.block(chosen, 4)).values(), strict=True):
+            assert other.device.type == "cuda" and torch.equal(one, other.cpu())
+
+
+def test_answers_there_are_the_answers_here():
+    """Float64, so that no near tie of two tokens is broken in another way."""
+    model = tiny.llama()
+    trials = [tiny.trial(method="lora", init_seed=seed) for seed in range(2)]
+    prompts = [np.arange(3, 3 + length) for length in (2, 5, 3)]
+    found = []
+    for device in ("cpu", "cuda"):
+        packed = on(device, model)
+        state = initial(packed.base, trials)
+        for leaves in state.groups[0].leaves.values():
+            with torch.no_grad():
+                leaves["B"] += (
+                    torch.linspace(-1, 1, leaves["B"].numel(), dtype=torch.float64)
+                    .view_as(leaves["B"])
+                    .to(leaves["B"].device)
+                )
+        found.append(greedy(packed, state, prompts, 6, 1, 0))
+    assert found[0] == found[1]
+
+
+def through_the_worker(dtype, folder):
+    """The events of a pack of the bundled base, as a study runs it on that device."""
+    tree = {
+        "name": "gpu",
+        "model": {"base": "abacus-small", "dtype": dtype},
+        "task": {"task": "abacus", "num_train": 32, "num_validation": 8, "num_test": 4},
+        "train": {"rank": 4, "batch_size": 8},
+        "axes": {"method": ["lora", "pissa"], "learning_rate": [1e-3, 1e-2]},
+    }
+    trials = tuple(Trial(config, Role.SELECT) for config in plans.expand(Spec.model_validate(tree)))
+    runtime = Runtime("cuda:0", 1, 1e9, str(folder))
+    return list(worker.run(TrainJob("pack", trials, 4), runtime))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_worker_gives_the_same_bits_twice_and_tells_the_device_s_memory(dtype, tmp_path):
+    """With fused attention, whose backward pass adds up in any order unless it is asked not to."""
+    runs = [through_the_worker(dtype, tmp_path) for _ in range(2)]
+    adapters = [[event.adapter for event in events if isinstance(event, Outcome)] for events in runs]
+    assert len(adapters[0]) == 4 and adapters[0] == adapters[1]
+    (end,) = (event for event in runs[0] if isinstance(event, JobEnd))
+    assert 0 < end.peak_bytes <= torch.cuda.get_device_properties(0).total_memory
+    assert json.loads(end.environment)["capability"] == torch.cuda.get_device_name(0)

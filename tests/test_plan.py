@@ -68,6 +68,7 @@ DECIDING = [
     ("warmup_steps", "train", 5, {}), ("num_train_epochs", "train", 2, {}), ("max_steps", "train", 50, {}),
     ("num_evaluations", "train", 8, {}), ("init_seed", "train", 7, {}), ("order_seed", "train", 7, {}),
     ("subset_seed", "train", 7, {"subset": "seeded"}), ("loraplus_lr_ratio", "train", 4.0, {}),
+    ("quantization", "model", "int8", {}),
     ("rank_pattern", "train", ["q_proj=2"], {}), ("alpha_pattern", "train", ["q_proj=2r"], {}),
 ]  # fmt: skip
 

@@ -4,9 +4,10 @@ import base64
 import csv
 import dataclasses
 import hashlib
+import math
 import re
 import xml.etree.ElementTree as ElementTree
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,11 +17,14 @@ from matplotlib.figure import Figure
 import synthetic
 from synthetic import Design, Valley
 from welltuned import plugins
-from welltuned.analysis import summary
+from welltuned.analysis import claims, summary
 from welltuned.analysis.caveats import caveats
+from welltuned.analysis.claims import Verdict
+from welltuned.analysis.runs import of_results
+from welltuned.analysis.wording import DASH
 from welltuned.figures import _ink
 from welltuned.records import Role, Status
-from welltuned.report import build, files
+from welltuned.report import build, files, provenance
 from welltuned.report.answer import answers
 from welltuned.report.css import DARK_INK
 from welltuned.report.svg import SVG, finish
@@ -56,6 +60,13 @@ class Reader(HTMLParser):
     @property
     def text(self) -> str:
         return re.sub(r"\s+", " ", "".join(self.words).replace("\xa0", " "))
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """Return the texts of every row's cells, the heading's row aside."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.DOTALL)[1:]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[unescape(re.sub("<[^>]+>", " ", cell)).replace("\xa0", " ").strip() for cell in row] for row in cells]
 
 
 FIGURES = sorted(set(plugins.names("figures")) - {"differences"})  # which needs a verdict: test_compare.py
@@ -177,6 +188,31 @@ def test_nothing_reads_nan_or_none(folder, page):
         assert not re.search(r"\b(nan|inf|None|NaN)\b", text)
 
 
+def test_the_ledger_is_on_the_page_folded_and_in_its_files(folder, page, spoilt):
+    """Every claim with the state, the number and the interval that the analysis gives for the study's losses."""
+    found = claims.ledger(of_results(spoilt[0]))
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    table = (folder / "tables" / "claims.csv").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<h3>Claims of the literature</h3>\n<details class=printed>(.*?)</details>", html, re.DOTALL)
+    cells = {row[0].split()[0]: row for row in cells_of(block)}
+    rows = {row["claim"]: row for row in csv.DictReader(table.splitlines())}
+    assert set(cells) == set(rows) == {one.claim.id for one in found}
+    assert {one.verdict for one in found} >= {Verdict.SUPPORTED, Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
+    for one in found:
+        cell, row, number = cells[one.claim.id], rows[one.claim.id], one.answer.number
+        assert one.claim.statement in cell[0] and cell[2] == row["verdict"] == one.verdict
+        if one.verdict is Verdict.NOT_APPLICABLE:
+            assert cell[4] == "missing: " + one.answer.detail.removeprefix("the table lacks ")
+        if number is None:
+            assert row["value"] == "" and cell[3] == DASH
+        else:
+            assert one.answer.unit in cell[3]
+            assert row["value"] == ("" if math.isinf(number.value) else str(number.value))
+            assert number.low is None or f"[{number.low:.3g}".replace("-", "−").replace("inf", "∞") in cell[3]
+    assert [row["claim"] for row in rows.values()] == [cell[0].split()[0] for cell in cells.values()]
+    assert claims.counted(found) in page.text
+
+
 def test_an_unfinished_study_says_so(page):
     assert "welltuned study, unfinished" in page.text
     assert "The study is unfinished: 117 of 140 trials have ended." in page.text
@@ -184,6 +220,12 @@ def test_an_unfinished_study_says_so(page):
 
 def test_the_declaration_is_shown_with_its_hash(page, spoilt):
     assert spoilt[1].spec_hash in page.text and spoilt[1].spec_text.strip() in page.text
+
+
+def test_the_declaration_says_on_what_the_trials_ran():
+    text = provenance.hardware(('{"processor": "EPYC 9", "threads": 2, "device": "cpu"}', '{"machine": "arm64"}'))
+    assert text == "Trials ran on: EPYC 9 (2 threads, device cpu); arm64."
+    assert provenance.hardware(()) == ""
 
 
 def test_every_figure_is_inlined_with_tooltips_and_unique_ids(page, folder):

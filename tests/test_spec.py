@@ -11,7 +11,8 @@ import pytest
 from small_study import STUDIES, TEXT, edited
 from welltuned.errors import InputError
 from welltuned.records import Config
-from welltuned.spec import Spec, _alpha, _grids, field_rows
+from welltuned.spec import Spec, _grids, field_rows
+from welltuned.transfer import alpha
 
 # Fields of a configuration that a study file does not set: they are looked up or worked out.
 DERIVED = {
@@ -132,7 +133,7 @@ def test_rows_say_where_each_value_comes_from():
 # Grids and alpha ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [_grids, _alpha])
+@pytest.mark.parametrize("module", [_grids, alpha])
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module).failed == 0
 

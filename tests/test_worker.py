@@ -1,11 +1,14 @@
 """The worker on the bundled base: surveys with every problem at once, training jobs that never open the test split."""
 
+import json
+
 import pytest
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import tiny
 from welltuned import data, export, fingerprint, worker
 from welltuned.errors import InputError
+from welltuned.executors import machine
 from welltuned.records import JobEnd, Outcome, Runtime, Status, Survey, SurveyJob, TrainJob
 
 ABACUS = {"base": "abacus-small", "task": "abacus", "dtype": "float32", "max_length": 128}
@@ -35,6 +38,7 @@ def test_a_survey_counts_the_base_and_the_data(tmp_path):
     """Sites, weights, rows and tokens, as the plan needs them."""
     survey, end = worker.run(SurveyJob("key", abacus()), runtime(tmp_path))
     assert isinstance(survey, Survey) and isinstance(end, JobEnd)
+    assert json.loads(end.environment)["processor"] == machine.processor() != ""
     assert survey.config_key == "key"
     assert len(survey.sites) == 21
     assert survey.num_parameters == 150_400

@@ -26,7 +26,7 @@ PLAIN = ("low_rank",)  # the parametrisations that PEFT's lora_A and lora_B say 
 SAME_BASE = (True, False, "gaussian", "eva", "orthogonal")
 # What a trial must share with the exported one that it goes on from.
 OWN_FIELDS = ("base_hash", "target_modules", "method", "method_version", "method_source", "rank", "clamp_rank")
-OWN_FIELDS += ("rank_pattern", "alpha_pattern")
+OWN_FIELDS += ("rank_pattern", "alpha_pattern", "quantization")
 # And what a trial that is its rest must: the rows in their order, and what the moments are moments of.
 REST_TRAIN = ("order_seed", "subset_seed", "batch_size", "optimizer", "beta1", "beta2", "beta2_batch_size", "momentum")
 REST_TASK = (
@@ -147,7 +147,7 @@ def _own_misfits(own: Config, config: Config) -> Iterable[str]:
     for field in OWN_FIELDS:
         got, expected = getattr(config, field), getattr(own, field)
         if got != expected:
-            section = "model" if field in ("base_hash", "target_modules") else "train"
+            section = "model" if field in ("base_hash", "target_modules", "quantization") else "train"
             yield problem(f"{section}.{field}", got, f"{expected!r}, the exported trial's", "set it, or start anew")
     if not math.isclose(own.scaling, config.scaling, rel_tol=1e-9):
         expected = f"the exported trial's {own.alpha!r}"

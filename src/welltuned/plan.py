@@ -201,6 +201,7 @@ def expand(spec: Spec) -> tuple[Config, ...]:
         except InputError as error:
             facts[key] = {}
             problems += [line for line in error.problems if line not in problems]
+        problems += [line for line in _clashes(settings | facts[key]) if line not in problems]
         if facts[key]:
             for seed in range(spec.search.seeds):
                 configs[_config(spec.seed, settings | facts[key], seed)] = None
@@ -243,6 +244,13 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise InputError(problems)
     return facts
+
+
+def _clashes(settings: Mapping[str, Any]) -> Iterable[str]:
+    """Yield a line for a base that cannot be held as wanted by a method; what is not known yet clashes with nothing."""
+    if settings.get("is_whole") and settings["quantization"] != "none":
+        expected = f'"none" for method {settings["method"]}, which trains the weights that would be held in 8 bits'
+        yield problem("model.quantization", settings["quantization"], expected, "remove it, or choose method full")
 
 
 def _plugin_facts(method: Any) -> dict[str, bool]:

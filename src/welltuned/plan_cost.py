@@ -37,6 +37,7 @@ class Speed:
 
     flops_per_second: float
     token_seconds: float
+    is_measured: bool = True  # False: assumed, since this machine was too busy
 
     def seconds(self, num_tokens: float, operations: float) -> float:
         """Return the time of this much work."""
@@ -113,7 +114,8 @@ def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, de
     operations = sum(count for _, _, count in parts)
     if isinstance(speeds, Mapping):
         seconds = sum(speeds[dtype].seconds(tokens, count) for dtype, tokens, count in parts)
-        origin = "from a short measurement of this machine"
+        measured = all(speeds[config.dtype].is_measured for config in configs)
+        origin = "from a short measurement of this machine" if measured else "assumed for two cores, not measured"
     else:  # evaluating is as fast, per operation, as training was measured to be
         seconds = num_tokens / speeds * operations / sum(item.train_flops for item in work)
         origin = f"measured {speeds:,.0f} tokens/s"
@@ -142,4 +144,5 @@ def exam_flops(config: Config, survey: Survey) -> float:
     """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
     num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
     weights = survey.num_base_weights + survey.num_head_weights + flops.num_added(config, survey)
+    weights += flops.num_frozen(config, survey)
     return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

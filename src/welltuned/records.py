@@ -100,6 +100,7 @@ class Config:
     rank_pattern: tuple[str, ...] = ()  # "q_proj=4": the rank at these modules
     alpha_pattern: tuple[str, ...] = ()  # "q_proj=2r": the alpha policy at these modules
     start_step: int = 0  # optimizer steps that start_from's trial has behind it, whose rest this trial is
+    quantization: str = "none"  # "none" | "int8": how the frozen base's weights are held
 
     def text(self) -> str:
         """Return the canonical JSON whose hash is the trial's id."""
@@ -141,7 +142,8 @@ class Config:
         shared = ("study_seed", "base", "revision", "base_hash", "dtype", "target_modules", "task", "task_version")
         splits = ("data_train", "data_validation", "data_test", "data_hash", "prompt_template", "num_validation")
         rest = ("num_test", "split_seed", "max_length")
-        return tuple(getattr(self, name) for name in shared + splits + rest)
+        later = ("quantization",) if self.quantization != "none" else ()  # keys of stored surveys stay
+        return tuple(getattr(self, name) for name in shared + splits + rest + later)
 
 
 def value_at(pattern: tuple[str, ...], site: str) -> str | None:

@@ -1,6 +1,7 @@
 """The worker: runs one job and yields its events. It holds the base between jobs, and the one broad `except`."""
 
 import json
+import os
 import platform
 import resource
 import time
@@ -15,6 +16,7 @@ import transformers
 from welltuned import data, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam, retention
+from welltuned.executors import machine
 from welltuned.models import base as bases
 from welltuned.packing import adapter_file, blocks, probe
 from welltuned.packing.batch import RowTable
@@ -55,7 +57,7 @@ _held = _Held()
 
 def run(job: Job, runtime: Runtime) -> Iterator[Event]:
     """Run a job to its JobEnd. Memory that runs out is a JobLost; wrong input raises InputError."""
-    torch.set_num_threads(runtime.threads)
+    _prepare(runtime)
     started = time.monotonic()
     try:
         if isinstance(job, SurveyJob):
@@ -73,8 +75,27 @@ def run(job: Job, runtime: Runtime) -> Iterator[Event]:
             raise
         yield JobLost(job.id, f"out of memory: {error}")
         return
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    yield JobEnd(job.id, time.monotonic() - started, peak_bytes, _environment(runtime))
+    yield JobEnd(job.id, time.monotonic() - started, _peak_bytes(runtime), _environment(runtime))
+
+
+def _prepare(runtime: Runtime) -> None:
+    """Set what PyTorch needs before its first tensor: on a GPU, too, the same plan gives the same bits (design D7).
+
+    There the backward pass of fused attention adds up in any order, unless it is asked not to.
+    """
+    torch.set_num_threads(runtime.threads)
+    if runtime.device != "cpu":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+        torch.use_deterministic_algorithms(True)
+        torch.cuda.reset_peak_memory_stats(runtime.device)
+
+
+def _peak_bytes(runtime: Runtime) -> int:
+    """Return the most memory that the job's device gave to this process (on a GPU without the driver's own)."""
+    if runtime.device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    return torch.cuda.max_memory_reserved(runtime.device)
 
 
 def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
@@ -91,7 +112,9 @@ def _beginning(job: TrainJob, model: PackedModel) -> str:
     """Say what comes before the first step of a pack, and what cannot be done here."""
     if not job.compiled:
         return "initialising"
-    return "compiling" if blocks.available(model.base.device) else "no C++ compiler, so not compiled"
+    device = model.base.device
+    missing = "C++ compiler" if device.type == "cpu" else "Triton"
+    return "compiling" if blocks.available(device) else f"no {missing}, so not compiled"
 
 
 def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
@@ -130,10 +153,10 @@ def _adapters(job: ExamJob | RetentionJob, model: PackedModel, runtime: Runtime)
 
 def _model(config: Config, runtime: Runtime) -> PackedModel:
     """Return the packed base of a configuration, the one held if it is the same; every load is probed."""
-    key = (config.base, config.revision, config.base_hash, config.dtype, config.target_modules, runtime.device)
+    arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device, config.quantization)
+    key = (config.base_hash, *arguments)
     if _held.key != key or _held.model is None:
         _held.key = _held.model = None  # free the old one before the new one is loaded
-        arguments = (config.base, config.revision, config.dtype, config.target_modules, runtime.device)
         model = PackedModel(bases.load(*arguments))
         probe.check(model)
         _held.key, _held.model = key, model
@@ -152,6 +175,11 @@ def _is_out_of_memory(error: Exception) -> bool:
     return known or (isinstance(error, RuntimeError) and any(message in str(error) for message in messages))
 
 
+def _capability(device: str) -> str:
+    """Return the instructions of the processor, or the GPU's name."""
+    return torch.backends.cpu.get_cpu_capability() if device == "cpu" else torch.cuda.get_device_name(device)
+
+
 def _environment(runtime: Runtime) -> str:
     facts = {
         "python": platform.python_version(),
@@ -159,8 +187,9 @@ def _environment(runtime: Runtime) -> str:
         "transformers": transformers.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
+        "processor": machine.processor(),
         "system": platform.system(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": _capability(runtime.device),
         "threads": runtime.threads,
         "device": runtime.device,
     }

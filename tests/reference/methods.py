@@ -5,6 +5,8 @@ published. Random numbers come from `draw`, a torch generator at the start of th
 methods take from data (reference.samples) or from the other sites.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.functional import linear
@@ -61,6 +63,59 @@ class GraloraLinear(nn.Module):
     def forward(self, x):
         rows = [torch.cat([self.B[j, n] @ self.A[n, j] for n in range(2)], dim=1) for j in range(2)]
         return linear(x, self.weight + self.scaling * torch.cat(rows), self.bias)
+
+
+class BoftLinear(nn.Module):
+    """y = diag(s) W M_0^T M_1^T x + bias, M_i = P_i diag(Q_i1, Q_i2, ..) P_i^T written out, with R and s trained."""
+
+    def __init__(self, weight, bias, block_size):
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        num_out, num_in = weight.shape
+        self.R = nn.Parameter(torch.zeros(2, num_in // block_size, block_size, block_size, dtype=weight.dtype))
+        self.s = nn.Parameter(torch.ones(num_out, dtype=weight.dtype))
+
+    def rotation(self):
+        """M_1 M_0; place i of a pair of blocks, counted in halves of a block, is place 2 (i mod 2) + i div 2 in P_1."""
+        _, _, size, _ = self.R.shape
+        num_in, half = self.weight.shape[1], size // 2
+        places = torch.arange(num_in).view(-1, 2, 2, half).transpose(1, 2).flatten()
+        rotation = torch.eye(num_in, dtype=self.weight.dtype)
+        for R, order in zip(self.R, (torch.arange(num_in), places), strict=True):
+            one = torch.eye(size, dtype=R.dtype)
+            skew = 0.5 * (R - R.transpose(1, 2))
+            blocks = torch.block_diag(*[(one - S) @ torch.linalg.inv(one + S) for S in skew])
+            P = torch.eye(num_in, dtype=R.dtype)[order]
+            rotation = P @ blocks @ P.T @ rotation
+        return rotation
+
+    def forward(self, x):
+        return self.s * linear(x @ self.rotation(), self.weight) + (0 if self.bias is None else self.bias)
+
+
+class RandloraLinear(nn.Module):
+    """y = W x + bias + s sum_k B_k diag(l_k) A diag(g_k) x, term by term, or its transpose; with l and g trained.
+
+    Which column of the B_k side by side is a term's is PEFT's: that of row a and term k is a K + k.
+    """
+
+    def __init__(self, weight, bias, A, B, scaling):
+        super().__init__()
+        self.weight, self.bias, self.scaling, self.frozen_A, self.frozen_B = weight, bias, scaling, A, B
+        rank, num_terms, small = A.shape[0], B.shape[1], A.shape[1]
+        self.l = nn.Parameter(torch.zeros(rank, num_terms, dtype=weight.dtype))
+        self.g = nn.Parameter(torch.full((num_terms, small), 1 / max(num_terms, small), dtype=weight.dtype))
+
+    def forward(self, x):
+        num_terms = self.l.shape[1]
+        columns = self.frozen_B.reshape(len(self.frozen_B), -1)
+        terms = [
+            columns[:, k::num_terms] @ torch.diag(self.l[:, k]) @ self.frozen_A @ torch.diag(self.g[k])
+            for k in range(num_terms)
+        ]
+        change = sum(terms)
+        change = change if self.weight.shape[0] >= self.weight.shape[1] else change.T
+        return linear(x, self.weight + self.scaling * change, self.bias)
 
 
 class FullLinear(nn.Module):
@@ -137,6 +192,14 @@ def adapted(method, weight, bias, rank, scaling, draw=None, facts=None):
         A = uniform(draw, (6 / largest_n) ** 0.5, rank, largest_n)
         B = uniform(draw, (6 / rank) ** 0.5, largest_m, rank)
         return VeraLinear(weight, bias, A[:, :n], B[:m])
+    if method == "boft":
+        return BoftLinear(weight, bias, rank)
+    if method == "randlora":
+        small, large = min(facts["largest"]), max(facts["largest"])
+        A = uniform(draw, 3**0.5, rank, small).bfloat16().to(weight.dtype)
+        B = uniform(draw, 3**0.5, large, math.ceil(small / rank), rank).bfloat16().to(weight.dtype)
+        A, B = A[:, : min(m, n)], B[: max(m, n), : math.ceil(min(m, n) / rank)]
+        return RandloraLinear(weight, bias, A, B, scaling)
     if method == "gralora":
         A = uniform(draw, (n // 2) ** -0.5, 2, 2, rank // 2, n // 2)
         return GraloraLinear(weight, bias, A, torch.zeros(2, 2, m // 2, rank // 2, dtype=weight.dtype), scaling)

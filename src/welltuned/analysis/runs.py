@@ -4,6 +4,7 @@ An analysis that asks only "which method, at which learning rate, batch size and
 `Table`, so that it serves results that welltuned did not produce. What a table does not say is None, never a guess.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,14 @@ class Table:
     metric: str
     higher_is_better: bool
 
+    def __hash__(self) -> int:
+        """Return the hash of the fields, computed once: analyses are remembered by their table."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.runs, self.metric, self.higher_is_better))
+
     def better(self, one: float, other: float) -> bool:
         """Say whether `one` is strictly better than `other`."""
         return one > other if self.higher_is_better else one < other
@@ -81,7 +90,7 @@ class Table:
         return Table(tuple(runs), self.metric, self.higher_is_better)
 
 
-PROBLEM = ("base", "revision", "dtype", "task", "num_train", "num_validation", "target_modules")
+PROBLEM = ("base", "revision", "dtype", "quantization", "task", "num_train", "num_validation", "target_modules")
 SETTING = (
     *("alpha", "alpha_pattern", "rank_pattern", "dropout", "start_from", "loraplus_lr_ratio"),
     *("optimizer", "beta1", "beta2", "beta2_batch_size", "epsilon", "momentum", "weight_decay", "max_grad_norm"),

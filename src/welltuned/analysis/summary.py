@@ -19,7 +19,8 @@ from welltuned.records import Config, Result, Status
 # Axes that pose another problem: methods are compared within one value of these and never across.
 PROBLEM = frozenset(
     (
-        *("base", "revision", "dtype", "target_modules", "task", "data_train", "data_validation", "data_test"),
+        *("base", "revision", "dtype", "quantization", "target_modules"),
+        *("task", "data_train", "data_validation", "data_test"),
         *("prompt_template", "num_train", "subset", "num_validation", "num_test", "split_seed", "max_length"),
     )
 )

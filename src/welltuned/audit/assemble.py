@@ -10,9 +10,11 @@ from welltuned.audit import book as books
 from welltuned.audit import columns, sources, studies
 from welltuned.audit.conclusions import Conclusion, conclusions
 from welltuned.audit.configurations import group
-from welltuned.audit.findings import Facts, Finding, findings, verdict
+from welltuned.audit.facts import Facts, Finding
+from welltuned.audit.findings import findings
 from welltuned.audit.records import Book, Request
 from welltuned.audit.tuned import Tuned, baseline, tuned
+from welltuned.audit.verdict import verdict
 
 
 @dataclass(frozen=True)

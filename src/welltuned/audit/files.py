@@ -1,4 +1,4 @@
-"""The audit's files: audit.md for people, audit.json with everything for programs, and its tables as CSV."""
+"""The audit's files: audit.html and audit.md for people, audit.json for programs, and its tables as CSV."""
 
 import csv
 import dataclasses
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from welltuned.analysis.claims import Finding as ClaimFinding
-from welltuned.audit import markdown
+from welltuned.analysis import claims
+from welltuned.audit import markdown, webpage
 from welltuned.audit.assemble import Audit
 from welltuned.audit.conclusions import Conclusion
 from welltuned.audit.records import Entry
@@ -19,7 +19,7 @@ from welltuned.errors import InputError, problem
 
 
 def write(audit: Audit, folder: Path) -> Path:
-    """Write audit.md, audit.json, and tuned, conclusions, claims and runs as CSV; return the path of the page."""
+    """Write audit.html, audit.md, audit.json, and CSV files; return the path of the HTML page."""
     if folder.exists() and not folder.is_dir():
         raise InputError(problem("--to", str(folder), "a folder", "name another one"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,8 +30,9 @@ def write(audit: Audit, folder: Path) -> Path:
     _write_csv(folder / "claims.csv", found["claims"])
     runs = [*audit.book.choosing.entries, *(audit.book.judging.entries if audit.book.fresh else ())]
     _write_csv(folder / "runs.csv", [_run(entry) for entry in runs])
-    path = folder / "audit.md"
-    _write(path, markdown.page(audit))
+    _write(folder / "audit.md", markdown.page(audit))
+    path = folder / "audit.html"
+    _write(path, webpage.page(audit))
     return path
 
 
@@ -60,7 +61,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
             }
             for one in audit.flips
         ],
-        "claims": [_claim(found) for found in audit.claims],
+        "claims": [dict(claims.record(found)) for found in audit.claims],
         "read_from": dict(audit.book.used),
         "unscored": [dataclasses.asdict(one) for one in audit.book.unscored],
     }
@@ -104,27 +105,6 @@ def _conclusion(one: Conclusion) -> dict[str, Any]:
         "best_of": one.inflation.num_tried,
         "inflation_bound": one.inflation.bound,
     }
-
-
-def _claim(found: ClaimFinding) -> dict[str, Any]:
-    number = found.answer.number
-    return {
-        "claim": found.claim.id,
-        "statement": found.claim.statement,
-        "source": found.claim.source,
-        "threshold": found.claim.threshold,
-        "verdict": found.verdict.value,
-        "value": None if number is None else _finite(number.value),
-        "low": None if number is None else _finite(number.low),
-        "high": None if number is None else _finite(number.high),
-        "unit": found.answer.unit,
-        "basis": "" if number is None else number.basis,
-        "detail": found.answer.detail,
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _run(entry: Entry) -> dict[str, Any]:

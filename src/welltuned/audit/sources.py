@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +53,37 @@ def _delimited(path: Path, text: str) -> Sheet:
     """Read CSV or TSV; the header says which sign separates, so that a semicolon CSV is read, too."""
     head = text.partition("\n")[0]
     separator = max("\t;,", key=lambda sign: (head.count(sign), sign == ","))
-    lines = csv.reader(io.StringIO(text), delimiter=separator)
-    header = [name.strip() for name in next(lines, [])]
+    lines = _numbered(path, text, separator)
+    header = [name.strip() for name in next(lines, (0, []))[1]]
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
         raise InputError(problem(str(path), f"column '{repeated[0]}' twice", "every name once", "rename one of them"))
     rows: list[dict[str, Cell]] = []
     places: list[str] = []
     wrong: list[str] = []
-    for row in lines:
+    for number, row in lines:
         if any(cell.strip() for cell in row):
             if len(row) != len(header):
-                wrong.append(f"line {lines.line_num} ({len(row)})")
+                wrong.append(f"line {number} ({len(row)})")
             rows.append(dict(zip(header, row, strict=False)))
-            places.append(f"line {lines.line_num}")
+            places.append(f"line {number}")
     if wrong:
         got = f"rows of another length: {', '.join(wrong[:5])}{' and more' if len(wrong) > 5 else ''}"
         raise InputError(problem(str(path), got, f"{len(header)} cells in each", "correct these lines"))
     return Sheet(str(path), tuple(header), tuple(rows), tuple(places))
+
+
+def _numbered(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield rows with the numbers of their lines."""
+    lines = csv.reader(io.StringIO(text), delimiter=separator)
+    last = 0
+    try:
+        for row in lines:
+            last = lines.line_num
+            yield last, row
+    except csv.Error as error:  # a cell of more than 128 kB, most often after a quote that is never closed
+        got = f"{error} in the row after line {last}"
+        raise InputError(problem(str(path), got, "a table of short cells", "look for a missing quote there")) from error
 
 
 def _parquet(path: Path) -> Sheet:

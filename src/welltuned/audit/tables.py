@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from welltuned.analysis.claims import Answer, Verdict
+from welltuned.analysis.claims import Verdict, counted, number_text
 from welltuned.analysis.wording import DASH, plural, signed
 from welltuned.audit.assemble import Audit
 from welltuned.audit.conclusions import Conclusion, Standing
@@ -168,7 +168,7 @@ def claims_sheet(audit: Audit) -> TextTable:
         (
             f"{found.claim.id} {found.claim.statement}",
             found.claim.threshold,
-            _number(found.answer),
+            number_text(found.answer),
             found.verdict.value,
             found.answer.detail or DASH,
         )
@@ -179,21 +179,8 @@ def claims_sheet(audit: Audit) -> TextTable:
 
 
 def claims_line(audit: Audit) -> str:
-    """Count the claims of the literature by what the table says of them, and name those that it decides."""
-    of: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
-    for found in audit.claims:
-        of[found.verdict].append(found.claim.id)
-    decided = [f"{verdict.value}: {', '.join(of[verdict])}" for verdict in list(Verdict)[:2] if of[verdict]]
-    rest = f"{len(of[Verdict.UNDECIDED])} undecided, {len(of[Verdict.NOT_APPLICABLE])} out of this table's reach"
-    return f"claims of the literature: {'; '.join([*decided, rest])}"
-
-
-def _number(answer: Answer) -> str:
-    number = answer.number
-    if number is None:
-        return DASH
-    span = "" if number.low is None or number.high is None else f" [{number.low:.3g}, {number.high:.3g}]"
-    return f"{number.value:.3g}{span} {answer.unit} ({number.basis})"
+    """Count the claims of the literature by what the table says of them."""
+    return f"claims of the literature: {counted(audit.claims)}"
 
 
 def reading(audit: Audit) -> TextTable:

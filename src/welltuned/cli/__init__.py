@@ -21,10 +21,13 @@ VERBS = {
     "plan": "Show what a study would do and cost; trains nothing.",
     "run": "Run a study, or go on with one that was interrupted.",
     "compare": "Compare methods at equal budgets, and store the verdict.",
+    "tune": "Find the batch size, learning rate and rank for a model and data, and hand over the adapter.",
     "show": "Show the state of a study and its results so far.",
     "report": "Build the report of a study again.",
     "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",
+    "advise": "Say what learning rate the rules suggest, with their known errors; trains nothing.",
     "audit": "Say what was tuned for whom in a table of results, and which conclusions survive.",
+    "curvature": "Measure how curved the loss is in each method's numbers.",
     "methods": "List the fine-tuning methods, or explain one.",
     "doctor": "Check this machine, or a method on a model of yours.",
 }

@@ -22,6 +22,7 @@ from welltuned.records import (
     Role,
     Status,
     Survey,
+    SurveyJob,
     TrainJob,
 )
 from welltuned.store import Counts
@@ -157,7 +158,8 @@ class Observer:
 
     def _started(self, event: Started) -> None:
         job = event.job
-        self._reruns_known = self._reruns_known or any(trial.role is Role.CONFIRM for trial in job.trials)
+        if not isinstance(job, SurveyJob):
+            self._reruns_known = self._reruns_known or any(trial.role is Role.CONFIRM for trial in job.trials)
         self._expect(event.counts, self._reruns_known)
         self._state.num_ended = event.counts.num_trials - event.counts.num_open
         self._state.job_fraction, self._state.note = 0.0, ""

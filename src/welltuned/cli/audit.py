@@ -1,5 +1,6 @@
 """`welltuned audit`: what a table of results supports, whoever made it; trains nothing, reads nothing but the table."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,8 @@ def command(
         typer.Option("--higher-is-better/--lower-is-better", help="Which way the metric is better. Default: its name."),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", help="Folder to write audit.md, and the findings as JSON and CSV, into.")
+        Path | None,
+        typer.Option("--to", help="Folder to write the page (HTML, Markdown) and the findings (JSON, CSV) into."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,35 +70,46 @@ def show(console: "Console", audit: "Audit") -> None:
     side = audit.book.judging
     which = "higher" if side.higher_is_better else "lower"
     for sentence in audit.verdict:
-        console.print(sentence, style="bold", markup=False, highlight=False)
-    line = f"metric: {side.metric}, {which} is better; baseline: {audit.baseline}; {audit.book.source}"
-    console.print(line, markup=False, highlight=False)
+        _say(console, sentence, style="bold")
+    _say(console, f"metric: {side.metric}, {which} is better; baseline: {audit.baseline}; {audit.book.source}")
     for serious in (True, False):
         for finding in audit.findings:
             if finding.serious == serious:
-                word = "finding" if serious else "note"
-                console.print(f"{word}: {finding.text}", markup=False, highlight=False)
+                _say(console, f"{'finding' if serious else 'note'}: {finding.text}")
     _print(console, brief_sheet(audit))
     lines = conclusion_lines(audit)
     for line in lines[:SHOWN]:
-        console.print(line, markup=False, highlight=False)
+        _say(console, line)
     if len(lines) > SHOWN:
         print(f"... and {len(lines) - SHOWN} more conclusions")
     shared = flips_sheet(audit)
     if shared.rows:
         _print(console, shared)
-    console.print(claims_line(audit), markup=False, highlight=False)
+    _say(console, claims_line(audit))
+
+
+def _say(console: "Console", text: str, style: str | None = None) -> None:
+    """Print a sentence; the lines after its first are set in, so that the next sentence is seen."""
+    lines = textwrap.wrap(text, console.width, subsequent_indent="  ", break_on_hyphens=False)
+    console.print("\n".join(lines), style=style, markup=False, highlight=False)
 
 
 def _print(console: "Console", sheet: "TextTable") -> None:
+    """Print a table; a narrow screen breaks headings between words and long names anywhere, and never a number."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(sheet.header):
-        table.add_column(Text(name), justify="left" if number < sheet.num_text else "right", overflow="fold")
-    for row in sheet.rows[:SHOWN]:
+    rows = sheet.rows[:SHOWN]
+    natural = sum(max(map(len, column)) + 2 for column in zip(sheet.header, *rows, strict=True))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for number, (name, *cells) in enumerate(zip(sheet.header, *rows, strict=True)):
+        is_number = number >= sheet.num_text
+        broken = textwrap.fill(name, max(map(len, (*name.split(), *cells)))) if is_number else name
+        heading = broken if natural > console.width else name
+        justify = "right" if is_number else "left"
+        table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=is_number)
+    for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
     if len(sheet.rows) > SHOWN:

@@ -73,7 +73,7 @@ def study_text(file: Path, model: str, task: str, data: Sequence[str]) -> str:
     """Return the commented TOML: required settings filled in, all others as comments with their defaults."""
     from welltuned.spec import field_rows
 
-    num_train, num_validation, num_test = _sizes(data)
+    num_train, num_validation, num_test = sizes(data)
     given: dict[str, Any] = {"base": model, "task": task, "num_train": num_train}
     if data:
         given |= {"data_train": tuple(data), "num_validation": num_validation, "num_test": num_test}
@@ -102,7 +102,7 @@ def _study_name(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "study"
 
 
-def _sizes(data: Sequence[str]) -> tuple[int, int, int]:
+def sizes(data: Sequence[str]) -> tuple[int, int, int]:
     """Choose rows for training, validation and test; of JSONL files they are counted, so that the study fits them."""
     if not data or not all(name.endswith(".jsonl") and Path(name).is_file() for name in data):
         return 2048, 256, 512

@@ -1,6 +1,7 @@
 """`welltuned plan`: every setting, the trials, and what they will cost; trains nothing."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from welltuned.cli._text import duration, print_json, size, table
 if TYPE_CHECKING:
     from welltuned.plan import Plan
     from welltuned.plan_cost import ArmRow, Cost, Summary
+    from welltuned.records import Event
+    from welltuned.study import Notice
 
 GRID = ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier")
 # With a budget: what there is to choose from, what choosing may cost in full runs, and how many are chosen in the end.
@@ -33,17 +36,25 @@ def command(
 
     spec = Spec.load(file)
     options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
-    plan = studies.preview(spec, options)
+    plan = studies.preview(spec, options, _say)
     memory_bytes = options.new_memory_bytes()
     speeds = _measured_rate(folder or Path("runs") / spec.name)
     if speeds is None:
         dtypes = {config.dtype for arm in plan.arms for config in arm.configs}
-        speeds = {dtype: speed(options, dtype) for dtype in sorted(dtypes)}
+        speeds = {dtype: speed(options, dtype, _say) for dtype in sorted(dtypes)}
     shown = summary(plan, memory_bytes, speeds, device)
     if as_json:
         _print_json(plan, shown, memory_bytes)
     else:
         print(plan_text(plan, shown, memory_bytes))
+
+
+def _say(event: "Event | Notice") -> None:
+    """Say what takes time before the plan is shown; the plan alone goes to the standard output."""
+    from welltuned.study import Note
+
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr, flush=True)
 
 
 def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:

@@ -2,7 +2,8 @@
 
 Per token and weight, a forward pass is 2 operations, the gradient of the activations 2, the gradient of the weights 2
 (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). A frozen weight has no gradient of its own, so LoRA takes 4 per
-base weight and 6 per adapter weight; full fine-tuning 6 for the weights it adapts. The head acts at targets only.
+base weight and 6 per adapter weight; full fine-tuning 6 for the weights it adapts. Frozen weights of a method's own,
+such as VeRA's factors, count as the base's. The head acts at targets only.
 Attention scores are left out (they grow with rows longer than a few hundred tokens), and so is the optimizer.
 """
 
@@ -84,6 +85,17 @@ def num_added(config: Config, survey: Survey) -> int:
     return 0 if trains_whole(config) else num_trainable(config, survey)
 
 
+def num_frozen(config: Config, survey: Survey) -> int:
+    """Count the frozen weights of the method's own that a token is multiplied with beside W."""
+    return _num_frozen(config.method, ranks(config, survey), survey.sites)
+
+
+@functools.cache
+def _num_frozen(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
+    count: Callable[[int, int, int], int] = plugins.load("methods", method).num_frozen
+    return sum(count(site.num_out, site.num_in, rank) for site, rank in zip(sites, ranks, strict=True))
+
+
 @functools.cache
 def _uses_rank(method: str) -> bool:
     return plugins.load("methods", method).uses_rank
@@ -94,15 +106,15 @@ def work(config: Config, survey: Survey) -> Work:
     samples = num_samples(config)
     tokens = samples * survey.mean_tokens
     targets = samples * survey.mean_target_tokens
-    added = num_added(config, survey)
+    added, frozen = num_added(config, survey), num_frozen(config, survey)
     if trains_whole(config):  # embeddings are looked up, which is no operation
         train_flops = TRAINED * (tokens * survey.num_base_weights + targets * survey.num_head_weights)
     else:
         # Full fine-tuning counts 6 per weight, by convention; that our dW has a forward pass of its own is left out.
         adapters = (TRAINED if _uses_rank(config.method) else TRAINED - FROZEN) * added
-        train_flops = tokens * (FROZEN * survey.num_base_weights + adapters)
+        train_flops = tokens * (FROZEN * (survey.num_base_weights + frozen) + adapters)
         train_flops += targets * FROZEN * survey.num_head_weights
     rows = config.num_validation * (config.num_evaluations + 1)  # and once before the first step
-    forward = rows * survey.mean_tokens * FORWARD * (survey.num_base_weights + added)
+    forward = rows * survey.mean_tokens * FORWARD * (survey.num_base_weights + added + frozen)
     forward += rows * survey.mean_target_tokens * FORWARD * survey.num_head_weights
     return Work(num_steps(config), samples, tokens, train_flops, forward)

@@ -31,6 +31,7 @@ PASS_TOKENS = 16_384  # of evaluate/nll.py
 # Numbers that initialisations may hold of what they saw in training rows: sites are looked at in as many parts as that
 # takes (packing/samples.py). Assumed: 1 GiB in float32; the largest layers of a 7B model have 0.045 x 2^30 weights.
 SEEN_NUMBERS = 1 << 28
+DEQUANTISED_BYTES = 8  # for each weight of one layer: in float32, in the activations' dtype, and once more for a method
 UPDATE_COPIES = 1  # of the adapters: their gradients once more, before they are added up; an update itself is sliced
 
 
@@ -49,6 +50,7 @@ class Memory:
     attention_bytes: int
     logits_bytes: int
     copy_bytes: int  # of the adapters, where activations are narrower; of all weights where all of them are trained
+    dequantised_bytes: int  # the weight of one layer, where the base is held in 8 bits
     update_bytes: int
     is_freed: bool  # what a micro-step took, for the update after it
     # other moments
@@ -67,6 +69,7 @@ class Memory:
             "attention scores": self.attention_bytes,
             "logits": self.logits_bytes,
             "adapters' copies": self.copy_bytes,
+            "dequantised layer": self.dequantised_bytes,
         }
         update = {"update": self.update_bytes}
         moments = [{"validation": self.validation_bytes}, {"start": self.start_bytes}]
@@ -89,7 +92,7 @@ def estimate(
 
     `recompute` keeps only what enters each layer, and computes the layer again in the backward pass.
     """
-    width = BYTES[configs[0].dtype]
+    width, quantised = BYTES[configs[0].dtype], configs[0].quantization == "int8"
     wide = max(width, 4)  # adapters are never narrower than float32
     adapters = wide * sum(num_trainable(config, survey) for config in configs)
     values = sum(adapter_values(config, survey) for config in configs)
@@ -101,7 +104,10 @@ def estimate(
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
     logits = LOGITS_BYTES * min(CHUNK_NUMBERS, rows * survey.mean_target_tokens * survey.vocab_size)
-    reading = 4 * survey.num_parameters if device == "cpu" else 0  # in float32; before there are adapters
+    base = width * survey.num_parameters
+    held = _quantised_bytes(survey, width) if quantised else base
+    # read in float32, before there are adapters, and then only quantised
+    reading = 4 * survey.num_parameters + base - held if device == "cpu" else 0
     one_row_each = len(configs) * survey.longest_tokens
     pass_tokens = min(max(PASS_TOKENS, one_row_each), one_row_each * survey.num_validation)
     copies = width * values if width < wide else 0
@@ -117,14 +123,27 @@ def estimate(
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
         "attention_bytes": tokens * num_layers * scores,
         "logits_bytes": logits,
+        "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
         "copy_bytes": copies,
         "update_bytes": adapters * UPDATE_COPIES,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
         "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
     }
     terms = {name: round(OVERHEAD * value) for name, value in terms.items()}
-    base = width * survey.num_parameters
-    return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=base, is_freed=device != "cpu", **terms)
+    return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
+
+
+def _quantised_bytes(survey: Survey, width: int) -> int:
+    """Return the bytes of a base whose linear layers are held in 8 bits, with a float32 scale for each output row.
+
+    All non-embedding weights count as linear; that norms and biases are not is left out.
+    """
+    rows = survey.num_base_weights // survey.hidden_size  # at most: some layers have longer rows
+    return survey.num_base_weights + 4 * rows + width * (survey.num_parameters - survey.num_base_weights)
+
+
+def _largest_site(survey: Survey) -> int:
+    return max(site.num_out * site.num_in for site in survey.sites)
 
 
 def _seen_bytes(configs: Sequence[Config], survey: Survey) -> int:
@@ -196,30 +215,39 @@ def _num_anchored(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) 
 
 def num_shared(configs: Sequence[Config], survey: Survey) -> int:
     """Count the anchors that sites share: once for trials of one seed and rank, else for each (packing/state.py)."""
-    seeds: dict[tuple[str, int], set[tuple[object, ...]]] = {}
+    members: dict[tuple[object, ...], list[Config]] = {}
     for config in configs:
-        key = config.method, config.rank.bit_length()
-        seeds.setdefault(key, set()).add((config.init_seed, config.rank, config.start_from))
+        members.setdefault(_group(config), []).append(config)
     total = 0
-    for (method, bits), found in seeds.items():
-        members = [one for one in configs if (one.method, one.rank.bit_length()) == (method, bits)]
-        counted = members[:1] if len(found) == 1 else members
+    for group in members.values():
+        alike = len({(one.init_seed, one.rank, one.start_from) for one in group}) == 1
+        counted = group[:1] if alike else group
         total += sum(_num_shared(one.method, ranks(one, survey), survey.sites) for one in counted)
     return total
+
+
+def _group(config: Config) -> tuple[object, ...]:
+    """Return what trials of one group share (packing/state.py): ranks within a factor of 2, or the very rank."""
+    if _is_padded(config.method):
+        return config.method, config.rank.bit_length()
+    return config.method, config.rank, config.rank_pattern
+
+
+@functools.cache
+def _is_padded(method: str) -> bool:
+    return plugins.load("methods", method).parametrisation().padded
 
 
 @functools.cache
 def _num_shared(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
     form = plugins.load("methods", method).parametrisation()
-    return sum(
-        max(
-            math.prod(form.shape(name, site.num_out, site.num_in, rank))
-            for site, own in zip(sites, ranks, strict=True)
-            if own == rank
-        )
-        for name in form.shared
-        for rank in set(ranks)
-    )
+    total = 0
+    for rank in set(ranks):
+        own = [site for site, one in zip(sites, ranks, strict=True) if one == rank]
+        for name in form.shared:  # each is the first rows and columns of one tensor
+            shapes = [form.shape(name, site.num_out, site.num_in, rank) for site in own]
+            total += math.prod(max(sizes) for sizes in zip(*shapes, strict=True))
+    return total
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import torch
 
 from welltuned import plugins, rng
 from welltuned.data import Rows
+from welltuned.errors import InputError, problem
 from welltuned.methods._method import Method
 from welltuned.models.base import Base
 from welltuned.objectives import causal_lm
@@ -56,7 +57,8 @@ class ShortRun:
 def check_method(model: PackedModel, config: Config, name: str) -> tuple[Check, ...]:
     """Run a method's conformance on a model, with trials that start from the training fields of any configuration."""
     base = model.base
-    trials = [trial_of(config, name, rank) for rank in (RANKS[:1] if is_alone(name) else RANKS)]
+    ranks = fitting_ranks(base, name)
+    trials = [trial_of(config, name, rank) for rank in (ranks[:1] if is_alone(name) else ranks)]
     trials = list({trial.id: trial for trial in trials}.values())
     table = RowTable(random_rows(base.vocab_size), 0, base.device)
     before = _fingerprint(base)
@@ -81,6 +83,23 @@ def check_method(model: PackedModel, config: Config, name: str) -> tuple[Check, 
 def is_alone(name: str) -> bool:
     """Say whether a method's trials train alone, since they change the whole model."""
     return plugins.load("methods", name).parametrisation().whole
+
+
+def fitting_ranks(base: Base, name: str) -> tuple[int, ...]:
+    """Return for each of RANKS the next one that the method can have at every site; InputError where none is near."""
+    return tuple(_fitting_rank(base, name, rank) for rank in RANKS)
+
+
+def _fitting_rank(base: Base, name: str, rank: int) -> int:
+    method: Method = plugins.load("methods", name)
+    reasons: list[str] = []
+    for one in range(rank, 2 * rank + 1) if method.uses_rank else (rank,):
+        misfits = {site: method.misfit(*base.shape(site), min(one, *base.shape(site))) for site in base.sites}
+        reasons = [f"{reason} at {site}" for site, reason in misfits.items() if reason]
+        if not reasons:
+            return one
+    advice = "name another method, or a model with other sizes"
+    raise InputError(problem(f"doctor --method {name}: rank", f"{rank} to {2 * rank}", reasons[0], advice))
 
 
 def trial_of(config: Config, method: str, rank: int) -> Trial:

@@ -8,10 +8,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from welltuned import plugins, rng
 from welltuned.evaluate.conformance import (
-    RANKS,
     TOLERANCES,
     Check,
     check_method,
+    fitting_ranks,
     is_alone,
     largest_difference,
     random_rows,
@@ -41,7 +41,8 @@ def check(config: Config) -> tuple[Check, ...]:
 
 def check_on(config: Config, method: str) -> tuple[Check, ...]:
     """Run one method's conformance on the base of a configuration; the base's own probes come first."""
-    model = PackedModel(bases.load(config.base, config.revision, config.dtype, config.target_modules))
+    arguments = (config.base, config.revision, config.dtype, config.target_modules)
+    model = PackedModel(bases.load(*arguments, quantization=config.quantization))
     probe.check(model)
     return check_method(model, config, method)
 
@@ -54,7 +55,9 @@ def packed_equals_alone(config: Config) -> list[Check]:
     model = _tiny_model()
     table = RowTable(random_rows(model.base.vocab_size), 0, model.base.device)
     coarse = config.replace(dtype="float64")
-    trials = {name: [trial_of(coarse, name, rank) for rank in RANKS] for name in _packed_methods()}
+    trials = {
+        name: [trial_of(coarse, name, rank) for rank in fitting_ranks(model.base, name)] for name in _packed_methods()
+    }
     together = train(model, list({one.id: one for pair in trials.values() for one in pair}.values()), table)
     tolerance = TOLERANCES[torch.float64]
     checks: list[Check] = []

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -15,6 +16,7 @@ from welltuned.executors._child import ERRORS
 from welltuned.records import Event, Job, JobLost, Runtime
 
 ENTRY = "welltuned.worker:run"
+LATE = "the worker was ended at its deadline"
 # Not multiprocessing's spawn, which runs the caller's main module again: a script needs no `__main__` guard so.
 # SIGINT is for the parent, which stores what there is and then closes the child.
 BOOT = """
@@ -36,8 +38,10 @@ class Inline:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def run(self, job: Job) -> Generator[Event]:
+    def run(self, job: Job, deadline: float | None = None) -> Generator[Event]:
         """Yield the events of a job; the last is JobEnd, or JobLost where the child died.
+
+        At the `deadline`, of `time.monotonic`, a job is ended and lost.
 
         Errors of welltuned raised in the child are raised here as themselves; any other becomes a WelltunedError that
         holds its traceback.
@@ -47,6 +51,9 @@ class Inline:
         try:
             connection.send((job, self._runtime))
             while True:
+                if deadline is not None and not connection.poll(max(0.0, deadline - time.monotonic())):
+                    yield JobLost(job.id, LATE)
+                    return
                 match connection.recv():
                     case ("event", event):
                         yield event

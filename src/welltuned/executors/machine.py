@@ -1,6 +1,7 @@
-"""What this machine has to give: threads and memory."""
+"""What this machine has to give: threads, memory, a folder for what is cheap to find again; and its processor."""
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,11 +11,34 @@ from welltuned.errors import InputError, MachineError, problem
 SHARE = 0.8  # of what is free now, since other programs grow too; assumed
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
+PROCESSOR_INFO = Path("/proc/cpuinfo")
+# What Linux says of a processor, in this order: the names differ between the families of processors (x86, Arm).
+NAMES = ("model name", "Processor", "Hardware", "CPU implementer", "CPU part")
+VERSIONS = ("cpu family", "model", "stepping", "CPU architecture", "CPU variant", "CPU revision")
+
+
+def cache_folder() -> Path:
+    """Return where what is cheap to find again is kept between studies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "welltuned"
 
 
 def num_threads() -> int:
     """Count the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if "sched_getaffinity" in vars(os) else os.cpu_count() or 1
+
+
+def processor(info: Path = PROCESSOR_INFO) -> str:
+    """Name the processor and its version, as far as the system tells: "Intel(R) ..., cpu family 6, model 207, ..."."""
+    if not info.is_file():  # not Linux
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in info.read_text(encoding="utf-8", errors="replace").splitlines()]
+    told: dict[str, str] = {}
+    for name, colon, value in lines:
+        if colon and value.strip():
+            told.setdefault(name.strip(), value.strip())  # of the first processor
+    names = [told[name] if " " in told[name] else f"{name} {told[name]}" for name in NAMES if name in told]
+    versions = [f"{name} {told[name]}" for name in VERSIONS if name in told]
+    return ", ".join((*names, *versions)) or platform.machine()
 
 
 def memory_bytes(device: str) -> int:

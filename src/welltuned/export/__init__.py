@@ -69,7 +69,7 @@ def export(
     config = found.trial.config
     if not merged:
         _check_class(config)
-    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    base = _load(config)
     form = "merged" if merged else "peft"
     agreement = _merged(base, found) if merged else None
     notes = _notes(found, agreement)
@@ -96,7 +96,8 @@ def load(study: Path | str, trial_id: str, destination: Path | str | None = None
 
     found = _adapter(Path(study), trial_id)
     config = found.trial.config
-    base = bases.load(config.base, config.revision, config.dtype, config.target_modules)
+    base = _load(config)
+    base.make_dense()  # PEFT knows no layer of ours
     if _parametrisation(config).name not in _peft.WRITERS:
         return merge(base, found.trial, found.states)
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,7 +108,11 @@ def load(study: Path | str, trial_id: str, destination: Path | str | None = None
 
 
 def merge(base: Base, trial: Trial, states: dict[str, State]) -> PreTrainedModel:
-    """Add the adapter's change of each weight to the base, in place, and return the model."""
+    """Add the adapter's change of each weight to the base, in place, and return the model.
+
+    Of a base in 8 bits these are the weights that the adapter was trained on, not those in the base's files.
+    """
+    base.make_dense()
     with torch.no_grad():
         for name, state in states.items():
             weight, delta = _change(base, trial, name, state)
@@ -123,6 +128,12 @@ def _change(base: Base, trial: Trial, name: str, state: State) -> tuple[torch.Te
         return base.parameters[name].parameter, delta
     weight_OI = base.weight(name)
     return weight_OI, parametrisation.delta(state, site_scaling(trial, name), weight_OI)
+
+
+def _load(config: Config) -> Base:
+    """Load the base as the trial saw it."""
+    arguments = (config.base, config.revision, config.dtype, config.target_modules)
+    return bases.load(*arguments, quantization=config.quantization)
 
 
 def _merged(base: Base, found: _Found) -> Agreement:

@@ -23,7 +23,13 @@ LOAD_PEFT = """import transformers
 from peft import PeftModel
 
 model = transformers.AutoModelForCausalLM.from_pretrained({base}, dtype="{dtype}")
-model = PeftModel.from_pretrained(model, "this folder")"""
+{rounding}model = PeftModel.from_pretrained(model, "this folder")"""
+ROUNDING = """# round the weights to the 8-bit values that the adapter was trained on
+from welltuned.models import quantised, sites
+
+quantised.hold(model, sites.linear_modules(model))
+quantised.make_dense(model)
+"""
 LOAD_MERGED = """import transformers
 
 model = transformers.AutoModelForCausalLM.from_pretrained("this folder")"""
@@ -63,8 +69,9 @@ def _what(config: Config, form: str) -> str:
 
 def _base(config: Config) -> str:
     revision = f", revision `{config.revision}`" if config.revision else ""
+    held = "" if config.quantization == "none" else ", its linear weights rounded to 8 bits (one scale for each row)"
     return (
-        f"## Base\n\n`{_plain(_name(config.base))}`{revision}, in {config.dtype}; SHA-256 of its files: "
+        f"## Base\n\n`{_plain(_name(config.base))}`{revision}, in {config.dtype}{held}; SHA-256 of its files: "
         f"`{config.base_hash}`. Adapted: {', '.join(f'`{_plain(name)}`' for name in config.target_modules)}.\n"
     )
 
@@ -129,7 +136,8 @@ def _use(config: Config, form: str) -> str:
     is_hub = resolve_base(config.base, config.revision).kind == "hub"
     revision = f', revision="{config.revision}"' if config.revision else ""
     base = f'"{config.base}"{revision}' if is_hub else '"folder of the base"'
-    return LOAD_PEFT.format(base=base, dtype=config.dtype)
+    rounding = "" if config.quantization == "none" else ROUNDING
+    return LOAD_PEFT.format(base=base, dtype=config.dtype, rounding=rounding)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,8 @@ MAX_NAME = 96  # characters of a model's name on the Hugging Face hub (huggingfa
 SEPARATORS = "/\\:"
 # File names that Windows keeps for devices, and those that mean a folder itself.
 RESERVED = {"", ".", "..", "con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-MADE_HERE = ("adapter_config.json", "config.json")  # one of them is in every folder that an export wrote
+# One of these is in every folder that an export wrote.
+MADE_HERE = ("adapter_config.json", "config.json", "trl.yaml", "axolotl.yaml")
 
 
 def checked(destination: Path, force: bool) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from welltuned.errors import InputError
 
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 
 
-class Frozen(NamedTuple):
+@dataclass(frozen=True)
+class Frozen:
     """The frozen layer that a parametrisation adds to."""
 
-    weight_OI: Tensor
+    weight: Callable[[], Tensor]  # [O, I]; called only where it is needed: a base in 8 bits makes it anew each time
     bias_O: Tensor | None
     dropped: bool  # x has lost entries to dropout, so that W x is not the base's output without its bias
+
+    @property
+    def weight_OI(self) -> Tensor:
+        """Return the weight, [O, I]."""
+        return self.weight()
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Parametrisation:
     `delta(state, scaling, W_OI)` is one trial's change of the weight, [O, I], for merging. `fast` are the tensors that
     LoRA+ gives the larger rate. `whole` says that it acts on every parameter of the model, sites or not, in a pack of
     one trial (packing/whole.py). `shared` are anchors that are the first rows and columns of one tensor at all sites.
+    `padded` says that zeros make a trial's tensors those of a higher rank; else only trials of one rank share a group.
     """
 
     name: str
@@ -58,6 +65,13 @@ class Parametrisation:
     fast: tuple[str, ...] = ()
     whole: bool = False
     shared: tuple[str, ...] = ()
+    padded: bool = True
+
+
+def _none(num_out: int, num_in: int, rank: int) -> int:
+    """Say that a token meets no weights beside W and the trained ones."""
+    del num_out, num_in, rank
+    return 0
 
 
 def _fits(num_out: int, num_in: int, rank: int) -> str:
@@ -75,7 +89,8 @@ class Method:
     function they define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator;
     `shared_stream` that the generator starts alike at every site. `samples` is the number of training rows that the
     context is computed from, and `looks_at` what of them: "gradient" or "inputs". `misfit(O, I, R)` says why a site
-    cannot be adapted, or "". `with_init(source)` is this method started by another's initialisation, "dora+pissa" in a
+    cannot be adapted, or "". `num_frozen(O, I, R)` counts the frozen weights that a token is multiplied with beside W.
+    `with_init(source)` is this method started by another's initialisation, "dora+pissa" in a
     study. `version` changes whenever a result could.
     """
 
@@ -94,6 +109,7 @@ class Method:
     samples: int = 0
     looks_at: str = "gradient"
     misfit: Callable[[int, int, int], str] = _fits
+    num_frozen: Callable[[int, int, int], int] = _none
     with_init: Callable[[Method], Method] | None = None
     trains: str = ""  # what is trained, in a few words
     peft: str = ""  # what PEFT calls it; empty where PEFT has none

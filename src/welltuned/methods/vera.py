@@ -87,6 +87,7 @@ METHOD = Method(
     analyse=analyse,
     uses_alpha=False,
     shared_stream=True,
+    num_frozen=_low_rank.num_trainable,
     trains="d, b (r + m numbers)",
     peft="VeraConfig()",
     advice="about 10 times LoRA's (assumed from common settings, to be tuned); its own grid, never LoRA's",

@@ -1,7 +1,7 @@
 """A frozen base model, ready to be adapted: its sites, its decoder, its head and its tokenizer.
 
-The weights are read-only for everybody (design D1). Works with any dense causal language model of transformers, from a
-local folder, the hub (pinned revision) or a GGUF file.
+The weights are read-only for everybody (design D1), and may be held in 8 bits (quantised.py). Works with any dense
+causal language model of transformers, from a local folder, the hub (pinned revision) or a GGUF file.
 Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen positions.
 """
 
@@ -14,10 +14,10 @@ import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from welltuned import fingerprint
 from welltuned.errors import InputError
+from welltuned.models import quantised
 from welltuned.models import sites as site_rules
 from welltuned.models.attention import best_attention
 from welltuned.models.parameters import Placed, placed
@@ -42,9 +42,12 @@ class Base:
 
     def weight(self, site: str) -> Tensor:
         """Return the site's frozen weight, [O, I]."""
-        module = self.sites[site]
-        weight = module.get_parameter("weight")
-        return weight.T if isinstance(module, Conv1D) else weight
+        return quantised.weight_of(self.sites[site])
+
+    def make_dense(self) -> None:
+        """Hold weights that are in 8 bits densely, so that they can be changed."""
+        quantised.make_dense(self.model)
+        self.sites = {site: self.model.get_submodule(site) for site in self.sites}
 
     def features(self, ids_RT: Tensor) -> Tensor:
         """Return what the head maps to logits, [R, T, F]: hidden states, or the logits where the head is not split."""
@@ -65,15 +68,21 @@ class Base:
 
     def shape(self, site: str) -> tuple[int, int]:
         """Return (O, I) of the site."""
-        num_out, num_in = self.weight(site).shape
-        return num_out, num_in
+        return quantised.shape_of(self.sites[site])
 
     def parent(self, site: str) -> tuple[nn.Module, str]:
         """Return the module that holds the site, and the site's name in it."""
         return self.parents[site]
 
 
-def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str, ...], device: str = "cpu") -> Base:
+def load(
+    name: str,
+    revision: str | None,
+    dtype: str,
+    target_modules: tuple[str, ...],
+    device: str = "cpu",
+    quantization: str = "none",
+) -> Base:
     """Load a base, freeze it, and find its sites; InputError says what is wrong with a model or with names of sites."""
     files = fingerprint.resolve_base(name, revision)
     torch_dtype = DTYPES[dtype]
@@ -89,6 +98,8 @@ def load(name: str, revision: str | None, dtype: str, target_modules: tuple[str,
             f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
             f"{_first_line(error)}; check the folder's config.json and weights"
         ) from error
+    if quantization == "int8":  # before the device has to hold it
+        quantised.hold(model, site_rules.linear_modules(model))
     nn.Module.to(model, torch.device(device)).eval()  # never a dtype: it would round rotary frequencies, too
     model.requires_grad_(False)
     return adapt(model, tokenizer, target_modules)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from welltuned.errors import InputError, suggestion
+from welltuned.models.quantised import QuantisedLinear
 
 MIN_COVERAGE = 0.9  # design: issue of the first release; below it "all-linear" would not mean what it says
 EXPERT_WORDS = ("expert", "moe", "router")
@@ -42,7 +43,7 @@ def linear_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if type(module) in (nn.Linear, Conv1D) and module is not head
+        if type(module) in (nn.Linear, Conv1D, QuantisedLinear) and module is not head
     }
 
 

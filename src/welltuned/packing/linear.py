@@ -10,14 +10,15 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from welltuned.methods._method import Frozen
 from welltuned.models.base import Base
+from welltuned.models.quantised import weight_of
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
-from welltuned.packing.state import PackState, Part
+from welltuned.packing.group import Part
+from welltuned.packing.state import PackState
 
 
 class PackedLinear(nn.Module):
@@ -40,16 +41,20 @@ class PackedLinear(nn.Module):
         x_NSI = x.reshape(sum(sizes), -1, x.shape[-1])
         if self.dropout is not None:
             x_NSI = self.dropout.apply(x_NSI, self.index)
-        frozen = self._frozen()
+        frozen = self.frozen()
         if len(sizes) == 1:
             return self.parts[0].apply(y_NSO, x_NSI, frozen).view(y.shape)
         slices = zip(self.parts, y_NSO.split(sizes), x_NSI.split(sizes), strict=True)
         return torch.cat([part.apply(own_y, own_x, frozen) for part, own_y, own_x in slices]).view(y.shape)
 
-    def _frozen(self) -> Frozen:
-        weight, bias = self.base.weight, self.base.bias
-        weight_OI = weight.T if isinstance(self.base, Conv1D) else weight
-        return Frozen(weight_OI, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+    def frozen(self) -> Frozen:
+        """Return the frozen layer."""
+        bias = self.base.bias
+        return Frozen(self._weight, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+
+    def _weight(self) -> Tensor:
+        """Return the base's weight, [O, I]."""
+        return weight_of(self.base)
 
 
 class PackedModel:

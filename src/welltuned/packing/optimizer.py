@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from welltuned.models.base import Base
-from welltuned.packing.state import Group
+from welltuned.packing.group import Group
 from welltuned.records import Config
 
 CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_
-SLICE_NUMBERS = 1 << 18  # of a buffer updated at a time, 1 MiB in float32: four of them stay in the cache; assumed
+# Numbers of a buffer updated at a time. On a CPU 1 MiB in float32, so that four of them stay in the cache; on a GPU as
+# many as make starting a kernel no matter, and temporaries of 64 MiB. Assumed.
+SLICE_NUMBERS = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 def step(
@@ -58,7 +60,7 @@ def _step(
     decays = any(config.weight_decay for config in configs)
     decayed_NP = _decayed(base, group, index, group.flat_NP[index]) if decays else None
     rate_NP = _rates(group, configs, _column_maker(group.flat_NP)(rates))
-    width = max(1, SLICE_NUMBERS // len(positions))
+    width = max(1, SLICE_NUMBERS[group.flat_NP.device.type] // len(positions))
     for first in range(0, group.flat_NP.shape[1], width):
         cut = (index, slice(first, first + width))
         buffers = (group.flat_NP, group.grad_NP, group.moment1_NP, group.moment2_NP)

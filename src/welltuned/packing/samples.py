@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from welltuned import data
 from welltuned.costs.memory import SEEN_NUMBERS
 from welltuned.methods._method import Context, Method
+from welltuned.models import quantised
 from welltuned.models.base import Base
 from welltuned.objectives import causal_lm
 from welltuned.packing.batch import Block, RowTable
@@ -80,15 +81,12 @@ def contexts(base: Base, table: RowTable | None, look: Look, sites: Sequence[str
 
 def _gradients(base: Base, table: RowTable, rows: np.ndarray, sites: Sequence[str]) -> dict[str, Tensor]:
     """Return the gradient [O, I] of the mean loss by the weight of every site."""
-    parameters = {site: base.sites[site].get_parameter("weight") for site in sites}
-    sums = {site: torch.zeros_like(parameter) for site, parameter in parameters.items()}
     num_targets = int(table.num_targets[rows].sum())
     with torch.enable_grad(), ExitStack() as stack:
-        for parameter in parameters.values():
-            parameter.requires_grad_()
-            stack.callback(parameter.requires_grad_, False)
+        weights = stack.enter_context(quantised.differentiable({site: base.sites[site] for site in sites}))
+        sums = {site: torch.zeros_like(weight) for site, weight in weights.items()}
         for block in _passes(table, rows):
-            gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(parameters.values()))
+            gradients = torch.autograd.grad(_mean_loss(base, block, num_targets), list(weights.values()))
             for total, gradient in zip(sums.values(), gradients, strict=True):
                 total += gradient
     is_turned = {site: isinstance(base.sites[site], Conv1D) for site in sites}

@@ -7,7 +7,7 @@ from welltuned.analysis.caveats import caveats
 from welltuned.analysis.summary import summarise
 from welltuned.analysis.throughput import speeds
 from welltuned.records import Declaration, Result
-from welltuned.report import clean, files, page, provenance, tables, verdicts
+from welltuned.report import clean, files, literature, page, provenance, tables, verdicts
 from welltuned.report.answer import answers
 from welltuned.report.question import question
 
@@ -22,7 +22,8 @@ def build(results: Sequence[Result], declaration: Declaration, folder: Path) -> 
     files.write_text(folder / provenance.STUDY_FILE, declaration.spec_text)
     shown, declared = clean.results(results), clean.declaration(declaration)
     rows = summarise(shown, declared.cell)
-    made = (*verdicts.of_declaration(declared), *tables.of_study(rows, speeds(shown, declared.cell)))
+    of_study = tables.of_study(rows, speeds(shown, declared.cell))
+    made = (*verdicts.of_declaration(declared), *of_study, *literature.ledger(shown))
     content = page.Content(
         declaration=declared,
         num_trials=len(shown),

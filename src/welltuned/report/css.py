@@ -17,7 +17,7 @@ DARK_INK = {
     "#cc79a7": "#e59fc6",
     "#e69f00": "#f2b632",
     "#56b4e9": "#97d6ff",
-    "#4d4d4d": "#b9bec4",
+    "#4d4d4d": "#8d939b",
 }
 
 _DARK_FIGURES = "".join(
@@ -88,7 +88,9 @@ dd{margin-bottom:8px}ul.caveats li{padding-left:0}ul.caveats b{position:static;d
 --wash:#1c2026;--accent:#79b8ff;--warn:#ffab5e;--alert:#2b2117;--alertline:#8a5a1e}"""
     + _DARK_FIGURES
     + """}
-@media print{body{font-size:10pt;max-width:none;padding:0}nav,.files,details,footer a{display:none}
+@media print{body{font-size:10pt;max-width:none;padding:0}
+nav,.files,details:not(.printed),summary,footer a{display:none}
+details.printed::details-content{content-visibility:visible;block-size:auto}details.printed table{font-size:7pt}
 h2,h3{break-after:avoid}h2{margin-top:24px}.scroll{overflow:visible}table{font-size:8pt}
 th,td{padding:3px 8px 3px 0}.number{white-space:normal}td small{font-size:7pt;white-space:nowrap}tr{break-inside:avoid}
 pre{white-space:pre-wrap}

@@ -1,16 +1,13 @@
 """The page: sections in the order in which a reader should meet them. Every text that is not ours is escaped here."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from welltuned.analysis.caveats import Caveat
 from welltuned.analysis.wording import count_text, plural
 from welltuned.records import Declaration, Survey
-from welltuned.report import provenance, table
+from welltuned.report import frame, provenance, table
 from welltuned.report.answer import note
-from welltuned.report.css import CSS
 from welltuned.report.files import FIGURE_FORMATS, TABLE_FORMATS, Drawn
 from welltuned.report.table import Table, escaped
 from welltuned.report.terms import TERMS
@@ -41,42 +38,15 @@ def html(content: Content) -> str:
         "Declaration": _declaration(content.declaration),
         "Provenance": _provenance(content),
         "How to reproduce": _reproduce(content.declaration),
-        "Terms": _facts(dict(TERMS)),
+        "Terms": frame.facts(dict(TERMS)),
     }
-    shown = {title: text for title, text in sections.items() if text}
-    name = escaped(content.declaration.name)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">\n'
-        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{name} – welltuned report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{_header(content)}\n<main>\n"
-        f"{_contents(shown)}\n"
-        + "\n".join(_section(title, text) for title, text in shown.items())
-        + f"\n</main>\n<footer>Made by welltuned {escaped(provenance.version())} from declaration "
+    footer = (
+        f"Made by welltuned {escaped(provenance.version())} from declaration "
         f"<code>{escaped(content.declaration.spec_hash)}</code>. "
-        'Every trial is a row of <a href="results.csv">results.csv</a>.</footer>\n</body>\n</html>\n'
+        'Every trial is a row of <a href="results.csv">results.csv</a>.'
     )
-
-
-def _policy() -> str:
-    """Allow this page's own style sheet by its hash, and nothing else: no script, no inline style, no request."""
-    digest = base64.b64encode(hashlib.sha256(CSS.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
-def _section(title: str, text: str) -> str:
-    name = _id(title)
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{title}</h2>\n{text}\n</section>'
-
-
-def _id(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _contents(sections: Mapping[str, str]) -> str:
-    links = " ".join(f'<a href="#{_id(title)}">{title}</a>' for title in sections)
-    return f'<nav aria-label="Contents">{links}</nav>'
+    title = f"{content.declaration.name} – welltuned report"
+    return frame.document(title, _header(content), sections, footer)
 
 
 def _header(content: Content) -> str:
@@ -84,10 +54,7 @@ def _header(content: Content) -> str:
     state = "finished" if declaration.finished else "unfinished"
     planned = f" of {declaration.num_planned:,}" if declaration.num_planned and not declaration.finished else ""
     facts = f"welltuned study, {state} · {content.num_trials:,}{planned} trials · declaration "
-    return (
-        f"<header><h1>{escaped(declaration.name)}</h1>"
-        f"<p>{facts}<code>{escaped(declaration.spec_hash[:16])}</code></p></header>"
-    )
+    return f"<h1>{escaped(declaration.name)}</h1><p>{facts}<code>{escaped(declaration.spec_hash[:16])}</code></p>"
 
 
 def _answer(content: Content) -> str:
@@ -104,12 +71,7 @@ def _answer(content: Content) -> str:
 def _caveats(caveats: Sequence[Caveat]) -> str:
     if not caveats:
         return "<p>None of the doubts that a report looks for applies.</p>"
-    items = "\n".join(
-        f"<li{' class=serious' if caveat.serious else ''}><b>{'serious' if caveat.serious else 'note'}</b> "
-        f"{escaped(caveat.text)}</li>"
-        for caveat in caveats
-    )
-    return f"<ul class=caveats>\n{items}\n</ul>"
+    return frame.doubts([(caveat.serious, "", caveat.text) for caveat in caveats])
 
 
 def _is_missing(drawn: Drawn) -> bool:
@@ -144,9 +106,7 @@ def _tables(tables: Sequence[Table]) -> str:
 
 
 def _table(made: Table) -> str:
-    text = table.html(made)
-    if made.folded:
-        text = f"<details><summary>Show them</summary>{text}</details>"
+    text = frame.folded(made.folded, table.html(made)) if made.folded else table.html(made)
     note = f"{escaped(made.note)} {_files('tables', made.name, TABLE_FORMATS)}".strip()
     return f"<h3>{escaped(made.title)}</h3>\n{text}\n<p class=note>{note}</p>"
 
@@ -156,7 +116,7 @@ def _declaration(declaration: Declaration) -> str:
     return (
         "<p>What was to be run was fixed before the first trial; this is its hash: "
         f"<code>{escaped(declaration.spec_hash)}</code>. The test split was read for {reads}. "
-        f"{escaped(reads_text(declaration))}</p>\n"
+        f"{escaped(reads_text(declaration))} {escaped(provenance.hardware(declaration.environments))}</p>\n"
         f"<pre tabindex=0>{escaped(declaration.spec_text)}</pre>"
     )
 
@@ -164,9 +124,9 @@ def _declaration(declaration: Declaration) -> str:
 def _provenance(content: Content) -> str:
     declaration = content.declaration
     surveys = "\n".join(_survey(survey) for survey in declaration.surveys)
-    environments = "\n".join(_facts(provenance.environment(text)) for text in declaration.environments)
+    environments = "\n".join(frame.facts(provenance.environment(text)) for text in declaration.environments)
     return (
-        f"<h3>Hashes</h3>\n{_facts(content.hashes)}\n"
+        f"<h3>Hashes</h3>\n{frame.facts(content.hashes)}\n"
         + (f"<h3>Base model and data</h3>\n{surveys}\n" if surveys else "")
         + (f"<h3>Versions and hardware</h3>\n{environments}" if environments else "")
     )
@@ -182,7 +142,7 @@ def _survey(survey: Survey) -> str:
         f"{survey.mean_target_tokens:.1f} are targets",
         "Truncated, dropped": f"{count_text(survey.num_truncated)}, {count_text(survey.num_dropped)}",
     }
-    return _facts(facts)
+    return frame.facts(facts)
 
 
 def _reproduce(declaration: Declaration) -> str:
@@ -199,8 +159,3 @@ def _reproduce(declaration: Declaration) -> str:
         "the same machine and versions; elsewhere they differ by rounding.",
     ]
     return "<ol>\n" + "\n".join(f"<li>{step}</li>" for step in steps) + "\n</ol>"
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    items = "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts.items())
-    return f"<dl>{items}</dl>"

@@ -44,6 +44,21 @@ def environment(text: str) -> dict[str, str]:
     return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
 
 
+def hardware(environments: Sequence[str]) -> str:
+    """Say on what the trials ran, as far as it was recorded; "" where nothing was.
+
+    >>> hardware(['{"processor": "EPYC", "threads": 2, "device": "cpu"}'])
+    'Trials ran on: EPYC (2 threads, device cpu).'
+    """
+    told: list[str] = []
+    for found in map(environment, environments):
+        facts = [plural(int(found["threads"]), "thread")] if "threads" in found else []
+        facts += [f"device {found['device']}"] if "device" in found else []
+        name = found.get("processor", found.get("machine", "a processor that was not recorded"))
+        told.append(f"{name} ({', '.join(facts)})" if facts else name)
+    return f"Trials ran on: {'; '.join(dict.fromkeys(told))}." if told else ""
+
+
 def install_command(environments: Sequence[str]) -> str | None:
     """Return the command that installs the recorded versions; None where none was recorded."""
     if not environments:

@@ -28,7 +28,7 @@ class Table:
     records: tuple[Mapping[str, Any], ...]
     num_text: int = 1
     strong: frozenset[int] = frozenset()  # rows to stress
-    folded: bool = False  # the page shows it when asked to
+    folded: str = ""  # where not empty, the page shows the table when asked to, behind these words
 
 
 def html(table: Table) -> str:

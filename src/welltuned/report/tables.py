@@ -198,7 +198,7 @@ def configuration_tables(rows: Sequence[SummaryRow]) -> tuple[Table, Table]:
             rows=tuple(same),
             records=_records(("field", "value"), same),
             num_text=2,
-            folded=True,
+            folded="Show them",
         ),
     )
 

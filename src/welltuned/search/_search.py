@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from welltuned.records import Arm, Config, Named, Proposal, Result
+from welltuned.records import Arm, Config, Named, Proposal, Result, Survey
 
 
 class Plan(Protocol):
@@ -48,6 +48,10 @@ class Plan(Protocol):
     @property
     def graded_tasks(self) -> frozenset[str]:
         """The tasks whose answers are graded; finalists of the others are judged by validation loss only."""
+        ...
+
+    def survey_of(self, config: Config) -> Survey:
+        """Return what is known of a configuration's base and data."""
         ...
 
     def reserve_of(self, config: Config) -> int:

@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationInfo, model_validator
 
 from welltuned.errors import InputError, problem
-from welltuned.spec import _alpha, _check, _fields, _rules, _text
+from welltuned.spec import _check, _fields, _rules, _text
 from welltuned.spec._fields import AXES, SECTIONS, SEEDS, Compare, Model, Search, Task, Train
+from welltuned.transfer import alpha as alpha_policy
 
 FIRST_FRESH_SEED = _rules.FIRST_FRESH_SEED
 
@@ -103,7 +104,7 @@ class Spec(BaseModel):
     @staticmethod
     def multiplier(alpha: str, rank: int) -> float:
         """Return the effective multiplier of B A x that an alpha policy gives at a rank."""
-        return _alpha.multiplier(alpha, rank)
+        return alpha_policy.multiplier(alpha, rank)
 
     def method_names(self) -> tuple[str, ...]:
         """List the methods of the study, in the order given."""

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from welltuned import plugins
 from welltuned.errors import suggestion
-from welltuned.spec import _alpha
+from welltuned.transfer import alpha as policies
 
 REQUIRED = ("base", "task", "num_train", "learning_rate")
 
@@ -99,7 +99,7 @@ MaybeText = Annotated[str | None, NONE, Expected('a text in quotes, or "none"', 
 MaybeCount = Annotated[Count | None, NONE, Expected('a whole number >= 1, or "none"', "none")]
 MaybeWhole = Annotated[Whole | None, NONE, Expected('a whole number >= 0, or "none"', "none")]
 MaybePositive = Annotated[Positive | None, NONE, Expected('a finite number > 0, or "none"', "none")]
-Alpha = Annotated[str, BeforeValidator(_alpha.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
+Alpha = Annotated[str, BeforeValidator(policies.canonical), Expected('"r", "2r", 16 or "16/sqrt(r)"', "r")]
 Modules = Annotated[
     tuple[str, ...], BeforeValidator(_names), Field(min_length=1), Expected("a list of module names", ["all-linear"])
 ]
@@ -108,7 +108,9 @@ RankPattern = Annotated[
     tuple[str, ...], BeforeValidator(_pattern(_rank)), Expected('a list like ["q_proj=4"]', ["q_proj=4"])
 ]
 AlphaPattern = Annotated[
-    tuple[str, ...], BeforeValidator(_pattern(_alpha.canonical)), Expected('a list like ["q_proj=2r"]', ["q_proj=2r"])
+    tuple[str, ...],
+    BeforeValidator(_pattern(policies.canonical)),
+    Expected('a list like ["q_proj=2r"]', ["q_proj=2r"]),
 ]
 Options = Annotated[
     dict[str, bool | int | float | str], Expected("a table like { multivariate = true }", {"multivariate": True})
@@ -117,8 +119,10 @@ MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the nam
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
 DTYPES, TEMPLATES, SUBSETS = ("float32", "bfloat16", "float64"), ("none", "alpaca"), ("first", "seeded")
+QUANTIZATIONS = ("none", "int8")
 OPTIMIZERS, SCHEDULES = ("adamw", "sgd", "sign_sgd"), ("constant", "linear", "cosine", "cosine_with_floor")
 Dtype = Annotated[Literal["float32", "bfloat16", "float64"], Expected("a dtype", "float32", DTYPES)]
+Quantization = Annotated[Literal["none", "int8"], Expected("how weights are held", "none", QUANTIZATIONS)]
 Template = Annotated[Literal["none", "alpaca"], Expected("a prompt template", "none", TEMPLATES)]
 Subset = Annotated[Literal["first", "seeded"], Expected("a way to choose rows", "first", SUBSETS)]
 Optimizer = Annotated[Literal["adamw", "sgd", "sign_sgd"], Expected("an optimizer", "adamw", OPTIMIZERS)]
@@ -146,6 +150,9 @@ class Model(Section):
     )
     revision: MaybeText = Field(default=None, description="commit of a hub model; the one found is pinned and recorded")
     dtype: Dtype = Field(default="float32", description="of the frozen base and the activations; adapters are float32")
+    quantization: Quantization = Field(
+        default="none", description="int8: the frozen weights in 8 bits, for half of the memory; methods see these"
+    )
     target_modules: Modules = Field(default=("all-linear",), description="names of the adapted modules, or all-linear")
 
 

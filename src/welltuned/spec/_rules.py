@@ -24,6 +24,7 @@ def check(spec: "Spec", found: Findings) -> None:
         _check_start(settings, found)
     _check_methods(spec, found)
     _check_seeds(spec, found)
+    _check_rest(spec, found)
     _check_budget(spec, found)
     _check_data(spec, found)
     _check_baseline(spec, found)
@@ -53,6 +54,16 @@ def _check_start(settings: Mapping[str, Any], found: Findings) -> None:
     if settings["start_from"] is None:
         expected_text = "0, since no start_from names the exported trial whose rest this is"
         found.add(problem("train.start_step", settings["start_step"], expected_text, "name its folder, or remove it"))
+
+
+def _check_rest(spec: "Spec", found: Findings) -> None:
+    """Refuse reruns of a trial that is the rest of an exported one: a fresh seed reads other rows than that one did."""
+    if unusable(found, ("start_step", "fresh_seeds")) or not spec.search.fresh_seeds:
+        return
+    if any(settings["start_step"] for settings in spec.combinations()):
+        expected_text = "0: the rest of an exported trial has that trial's seeds"
+        line = problem("search.fresh_seeds", spec.search.fresh_seeds, expected_text, "set fresh_seeds = 0")
+        found.add(f"{line}, or start_step = 0")
 
 
 def _check_methods(spec: "Spec", found: Findings) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from welltuned import plan as plans
 from welltuned import plan_cost, plugins
+from welltuned.analysis.wording import plural
 from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
 from welltuned.executors.inline import Inline
 from welltuned.plan import Plan
-from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, StoredJob, TrainJob, Trial
+from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, RetentionJob, StoredJob, TrainJob, Trial
 from welltuned.spec import Spec
 from welltuned.store import DifferingEvent, Store, ledger
 from welltuned.study import lost, surveys
@@ -98,14 +99,14 @@ def _open(store: Store, spec: Spec, options: Options, observe: Observer, work: C
         work(Session(store, plan, executor, observe, memory_bytes, options.device))
 
 
-def train(session: Session) -> None:
-    """Do what the search wants until it wants nothing more."""
+def train(session: Session, grade: bool = True) -> None:
+    """Do what the search wants until it wants nothing more; without `grade`, nothing that reads test data."""
     store, plan = session.store, session.plan
     search = plugins.load("searches", plan.spec.search.search)
     while True:
         finish_open_jobs(session)
         proposal: Proposal = search.propose(plan, store.results())
-        if proposal.finished:
+        if proposal.finished or (not grade and not proposal.trials):
             store.settle("finished", "yes")
             return
         _add(proposal, plan, store, session.memory_bytes, session.device)
@@ -230,8 +231,10 @@ def _give_up(
 ) -> None:
     """Record trials that the machine cannot train as LOST; what it cannot grade stays open, since it is trained."""
     if not isinstance(job, TrainJob):
+        what = plural(len(left), "adapter")
+        work = f"measuring {what} on {job.text}" if isinstance(job, RetentionJob) else f"grading {what}"
         raise MachineError(
-            f"grading {len(left)} adapters: the worker was lost {num_losses} times, the last time because {reason}; "
+            f"{work}: the worker was lost {num_losses} times, the last time because {reason}; "
             "free some memory and run again: nothing is lost"
         )
     for trial in left:

@@ -1,14 +1,17 @@
 """How fast this machine trains: two short packs of the bundled bases, timed once and kept in the user's cache.
 
 A small base shows what a token costs beside its operations, a larger one the rate of operations. They are trained as
-every pack is, by the same worker, so that whatever makes training fast or slow here is in the numbers.
+every pack is, by the same worker, so that whatever makes training fast or slow here is in the numbers. A plan does not
+wait long for it: where the machine is too busy to be done in time, a speed is assumed, said to be, and not kept.
 """
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import platform
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,36 +19,59 @@ from pathlib import Path
 from welltuned import plan as plans
 from welltuned.costs import flops, packing
 from welltuned.errors import MachineError
-from welltuned.executors.inline import Inline
+from welltuned.executors.inline import LATE, Inline
+from welltuned.executors.machine import cache_folder
 from welltuned.plan_cost import Speed
 from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, Trial
 from welltuned.spec import Spec
-from welltuned.study.options import Options
-from welltuned.study.surveys import cache_folder, source_version
+from welltuned.study.options import Note, Observer, Options, silent
+from welltuned.study.surveys import source_version
 
 BASES = ("abacus-small", "abacus-large")
-NUM_TRIALS, BATCH_SIZE, NUM_STEPS = 16, 4, 8  # about 35,000 tokens: a few seconds for both bases on two cores; assumed
+NUM_TRIALS, BATCH_SIZE, NUM_STEPS = 16, 4, 4  # about 17,000 tokens: a second or two a base on two cores; assumed
+MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; assumed
+ASSUMED = Speed(
+    packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
+)  # two cores: measured for the packer
 NUM_RUNS = 2  # of which the faster counts: the first warms up, and either may meet another program
 # Code that decides how fast training is.
 SOURCES = ("train", "packing", "methods", "models", "objectives", "study/speed.py")
 
 
-def speed(options: Options, dtype: str) -> Speed:
-    """Return the speed of training in a precision on this machine, from the cache where it was measured before."""
+class _LateError(Exception):
+    """The time is up."""
+
+
+def speed(options: Options, dtype: str, observe: Observer = silent) -> Speed:
+    """Return the speed of training in a precision on this machine, from the cache where it was measured before.
+
+    One that cannot be measured within `MOST_SECONDS` is assumed. What takes time, and what is assumed, is observed.
+    """
     file = _cache(options, dtype)
     known = _read(file)
-    if known is None:
-        known = _measure(options, dtype)
-        _write(file, known)
-    return known
+    if known is not None:
+        return known
+    observe(Note(f"measuring once how fast this machine trains in {dtype} (at most {MOST_SECONDS:.0f} s)"))
+    try:
+        measured = _measure(options, dtype, time.monotonic() + MOST_SECONDS)
+    except _LateError:
+        observe(
+            Note(
+                f"not measured within {MOST_SECONDS:.0f} s, so the speed of two cores is assumed for the time below; "
+                "plan again when this machine is less busy"
+            )
+        )
+        return ASSUMED
+    _write(file, measured)
+    return measured
 
 
-def _measure(options: Options, dtype: str) -> Speed:
+def _measure(options: Options, dtype: str, deadline: float) -> Speed:
     """Solve seconds / token = token_seconds + (operations / token) / rate, of a small and a larger base."""
     with tempfile.TemporaryDirectory() as folder:
         runtime = options.runtime(folder, options.new_threads())
         with Inline(runtime, options.entry) as executor:
-            small, large = (_timed(executor, base, dtype) for base in BASES)
+            small, large = (_timed(executor, base, dtype, deadline) for base in BASES)
     seconds, operations = large.seconds - small.seconds, large.operations - small.operations
     if min(seconds, operations) <= 0:  # the machine was busy with something else while the small one trained
         return Speed(large.operations / large.seconds, 0.0)
@@ -59,12 +85,15 @@ class _PerToken:
     operations: float
 
 
-def _timed(executor: Inline, base: str, dtype: str) -> _PerToken:
+def _timed(executor: Inline, base: str, dtype: str, deadline: float) -> _PerToken:
     """Train a short pack and return what a token of it took."""
     configs = _configs(base, dtype)
-    (survey,) = (event for event in _events(executor, SurveyJob("speed", configs[0])) if isinstance(event, Survey))
+    looked = _events(executor, SurveyJob("speed", configs[0]), deadline)
+    (survey,) = (event for event in looked if isinstance(event, Survey))
     pack = packing.make_job([Trial(config, Role.SELECT) for config in configs], BATCH_SIZE)
-    runs = [[event for event in _events(executor, pack) if isinstance(event, Outcome)] for _ in range(NUM_RUNS)]
+    runs = [
+        [event for event in _events(executor, pack, deadline) if isinstance(event, Outcome)] for _ in range(NUM_RUNS)
+    ]
     seconds = min(max(outcome.pack_seconds for outcome in outcomes) for outcomes in runs)
     num_tokens = sum(outcome.num_tokens for outcome in runs[0])
     work = [flops.work(config, survey) for config in configs]
@@ -72,9 +101,11 @@ def _timed(executor: Inline, base: str, dtype: str) -> _PerToken:
     return _PerToken(seconds / num_tokens, operations)
 
 
-def _events(executor: Inline, job: Job) -> Iterator[Event]:
-    for event in executor.run(job):
+def _events(executor: Inline, job: Job, deadline: float) -> Iterator[Event]:
+    for event in executor.run(job, deadline):
         if isinstance(event, JobLost):
+            if event.reason == LATE:
+                raise _LateError
             raise MachineError(
                 f"this machine's speed: the worker that measures it was lost ({event.reason}); free some memory and "
                 "run again"
@@ -95,9 +126,10 @@ def _configs(base: str, dtype: str) -> list[Config]:
 
 
 def _cache(options: Options, dtype: str) -> Path:
-    """Return the file of this machine, these threads, and the code that trains."""
-    facts = (platform.node(), platform.processor(), platform.machine(), options.device, options.new_threads(), dtype)
-    digest = hashlib.sha256(json.dumps([*facts, options.entry, source_version(SOURCES)]).encode())
+    """Return the file of this machine, these threads, this torch, and the code that trains."""
+    machine = (platform.node(), platform.processor(), platform.machine(), options.device, options.new_threads(), dtype)
+    code = (options.entry, source_version(SOURCES), importlib.metadata.version("torch"))
+    digest = hashlib.sha256(json.dumps([*machine, *code]).encode())
     return cache_folder() / "speeds" / f"{digest.hexdigest()[:16]}.json"
 
 

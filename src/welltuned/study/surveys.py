@@ -3,13 +3,13 @@
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from welltuned import plan as plans
 from welltuned.errors import MachineError, WelltunedError
 from welltuned.executors.inline import Inline
+from welltuned.executors.machine import cache_folder
 from welltuned.plan import Plan
 from welltuned.records import JobLost, Survey, SurveyJob
 from welltuned.spec import Spec
@@ -56,11 +56,6 @@ def _make(job: SurveyJob, executor: Inline, observe: Observer) -> Survey:
     if survey is None:
         raise WelltunedError(f"base {job.config.base}: its survey came to no result; this is a defect of welltuned")
     return survey
-
-
-def cache_folder() -> Path:
-    """Return where what is cheap to find again is kept between studies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "welltuned"
 
 
 def _cache(key: str, entry: str) -> Path:

@@ -11,9 +11,21 @@ import pkgutil
 import re
 
 from welltuned.analysis.claims._claim import Answer, Claim, Finding, Verdict
+from welltuned.analysis.claims._told import counted, missing_text, number_text, record
 from welltuned.analysis.runs import Table
 
-__all__ = ["Answer", "Claim", "Finding", "Verdict", "claims", "ledger"]
+__all__ = [
+    "Answer",
+    "Claim",
+    "Finding",
+    "Verdict",
+    "claims",
+    "counted",
+    "ledger",
+    "missing_text",
+    "number_text",
+    "record",
+]
 
 
 @functools.cache

@@ -3,6 +3,8 @@
 import math
 import re
 
+from welltuned.errors import InputError, problem
+
 # "r", "2r": a multiple of the rank; "16": PEFT's lora_alpha; "16/sqrt(r)": rsLoRA (Kalajdzievski 2023)
 FORMS = re.compile(r"(?P<multiple>\d*\.?\d*)r|(?P<number>\d+\.?\d*|\.\d+)(?P<root>/sqrt\(r\))?")
 
@@ -39,3 +41,23 @@ def multiplier(policy: str, rank: int) -> float:
     if policy.endswith("r"):
         return float(policy.removesuffix("r") or 1)
     return float(policy) / rank
+
+
+def power(policy: str) -> float:
+    """Return g where the multiplier of B A x falls as r^-g when only the rank changes: 0, 1/2 or 1.
+
+    >>> power("2r"), power("16/sqrt(r)"), power("16")
+    (0.0, 0.5, 1.0)
+    """
+    if policy.endswith("/sqrt(r)"):
+        return 0.5
+    return 0.0 if policy.endswith("r") else 1.0
+
+
+def spelled(policy: str) -> str:
+    """Return the canonical spelling; InputError where it is no policy."""
+    try:
+        return str(canonical(policy))
+    except ValueError:
+        line = problem("alpha", policy, '"r", "2r", 16 or "16/sqrt(r)"', 'write "r" for lora_alpha = r')
+        raise InputError(line) from None

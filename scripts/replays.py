@@ -1,0 +1,290 @@
+"""Searches on recorded surfaces: which ones, with which budgets and how often; the numbers behind docs/tuner.md.
+
+A case is what is tuned: one method's batch size and learning rate, or the methods of a base and rank together, each
+with a budget of its own. All contenders of a replay have the same candidates, budget, seeds and packs. The recorded
+learning rates are centred by a probe, so that their middle would give the optimum away: each replay offers OFFERED of
+them in a row, drawn anew. What was computed is kept in a cache by the hash of all that decides it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+from scripts.surface_tables import Surface
+
+from welltuned import plugins, rng, transfer
+from welltuned.executors.replay import Clock, Recorded, Replayed, World, cell_of, replay
+from welltuned.plan import Plan
+from welltuned.records import Arm, Config, Proposal, Result, Survey
+from welltuned.search import _prior, _space
+from welltuned.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+BUDGETS = (1, 2, 4, 8, 16)  # run-equivalents, for each method
+WIDTH = 4  # trials of a method at once
+OFFERED = 7  # learning rates of a replay
+NUM_REPLAYS = 30
+NOTHING_TRAINED = 0  # the budget of a rule alone
+RULE = "rule"
+RULE_BATCH = 16  # the spec's default: a learning-rate rule says nothing of the batch size
+DECIDING = ("src/welltuned/search", "src/welltuned/transfer", "src/welltuned/executors", "scripts/replays.py")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is tuned: arms whose candidates were recorded, with all of the recorded results."""
+
+    name: str
+    split: str
+    arms: tuple[Arm, ...]
+    results: tuple[Result, ...]
+    surveys: Mapping[str, Survey]
+
+    @property
+    def recorded(self) -> Recorded:
+        """Return the results as what replays look things up in."""
+        return Recorded(self.results)
+
+    @property
+    def full_seconds(self) -> float:
+        """Return the median time of a full run's share of its pack."""
+        ids = {config.replace(init_seed=0).id() for arm in self.arms for config in arm.configs}
+        return statistics.median(result.seconds for result in self.results if result.trial_id in ids)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a case is made harder: `noise` times the seeds' deviations, a prior that is off, or of another method."""
+
+    name: str
+    noise: float = 1.0
+    shift_octaves: float = 0.0
+    permuted: bool = False
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A search with its settings."""
+
+    name: str
+    search: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    budgets: tuple[int, ...] = BUDGETS
+
+
+@dataclass(frozen=True)
+class Score:
+    """One replay of a contender: the regret of each method's choice, as a share of the best loss."""
+
+    budget: float
+    replay: int
+    regrets: tuple[float, ...]
+    cost: float  # run-equivalents for each method, on average
+    seconds: float
+    num_rounds: int
+
+    @property
+    def regret(self) -> float:
+        """Return the mean over the methods."""
+        return statistics.fmean(self.regrets)
+
+
+OCTAVES = 0.75 * math.log2(10)
+PLAIN = Variant("as recorded")
+HARDER = (
+    Variant("prior 0.75 decades too high", shift_octaves=OCTAVES),
+    Variant("prior 0.75 decades too low", shift_octaves=-OCTAVES),
+    Variant("method shifts permuted", permuted=True),
+    Variant("5 times the noise", noise=5.0),
+)
+CONTENDERS = (
+    Contender("rule alone", RULE, budgets=(NOTHING_TRAINED,)),
+    Contender("random", "uniform"),
+    Contender("Sobol", "sobol"),
+    Contender("one_epoch", "one_epoch"),
+    Contender("successive halving", "halving"),
+    Contender("TPE", "optuna", {"sampler": "TPESampler"}),
+    Contender("TPE, multivariate", "optuna", {"sampler": "TPESampler", "sampler_options": {"multivariate": True}}),
+    Contender("Gaussian process", "optuna", {"sampler": "GPSampler"}),
+    Contender("guided", "guided"),
+    Contender("whole grid", "uniform", budgets=(10_000,)),
+)
+
+
+def available() -> tuple[Contender, ...]:
+    """Return the contenders whose search is there."""
+    known = {RULE, *plugins.names("searches")}
+    return tuple(one for one in CONTENDERS if one.search in known)
+
+
+# Cases ---------------------------------------------------------------------------------------------------------------
+
+
+def single(surface: Surface) -> Case:
+    """Return the case of tuning a surface's method alone."""
+    configs = tuple(result.config for result in surface.candidates)
+    name = f"{surface.recording.surface}, {max(surface.recording.num_train):,} rows"
+    surveys = {survey.config_key: survey for survey in surface.declaration.surveys}
+    return Case(name, surface.split, (Arm(surface.recording.method, configs, 1),), surface.results, surveys)
+
+
+def together(surfaces: Sequence[Surface]) -> Case:
+    """Return the case of tuning several methods on one base at once."""
+    first = surfaces[0].recording
+    cases = [single(surface) for surface in surfaces]
+    splits = {case.split for case in cases}
+    methods = ", ".join(surface.recording.method for surface in surfaces)
+    name = f"{first.base}, {max(first.num_train):,} rows: {methods}"
+    arms = tuple(arm for case in cases for arm in case.arms)
+    results = tuple(result for case in cases for result in case.results)
+    surveys = {key: survey for case in cases for key, survey in case.surveys.items()}
+    return Case(name, splits.pop() if len(splits) == 1 else "mixed", arms, results, surveys)
+
+
+def offered(case: Case, number: int) -> tuple[Arm, ...]:
+    """Return a replay's candidates: some neighbouring learning rates of each method, drawn by the replay's number."""
+    return tuple(dataclasses.replace(arm, configs=tuple(_window(arm, case, number))) for arm in case.arms)
+
+
+def _window(arm: Arm, case: Case, number: int) -> Iterator[Config]:
+    rates = sorted({config.learning_rate for config in arm.configs})
+    most = max(0, len(rates) - OFFERED)
+    first = int(rng.stream(number, "offered", case.name, arm.name).integers(0, most + 1))
+    return (config for config in arm.configs if config.learning_rate in rates[first : first + OFFERED])
+
+
+def plan_of(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: float, seed: int) -> Plan:
+    """Return the plan that a contender sees."""
+    search = {"search": contender.search, "budget": budget, "width": WIDTH, "fresh_seeds": 1} | dict(contender.settings)
+    tree = {"name": "replay", "seed": seed, "model": {"base": "abacus-small"}, "train": {"learning_rate": 1e-3}}
+    spec = Spec.model_validate({**tree, "task": {"task": "abacus", "num_train": 64}, "search": search})
+    cell = ("method", "batch_size")
+    return Plan(spec, case.surveys, arms, cell, frozenset(), (), {}, ())
+
+
+# Replays -------------------------------------------------------------------------------------------------------------
+
+
+def scores(case: Case, contender: Contender, variant: Variant, num_replays: int, cache: Path) -> list[Score]:
+    """Return every replay of a contender on a case, from the cache where it was computed before."""
+    file = cache / f"{_digest(case, contender, variant, num_replays)}.json"
+    if file.exists():
+        return [Score(**(row | {"regrets": tuple(row["regrets"])})) for row in json.loads(file.read_text())]
+    found = list(_computed(case, contender, variant, num_replays))
+    cache.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([dataclasses.asdict(score) for score in found]))
+    return found
+
+
+def _digest(case: Case, contender: Contender, variant: Variant, num_replays: int) -> str:
+    digest = hashlib.sha256(repr((case.name, contender, variant, num_replays, BUDGETS, WIDTH)).encode())
+    for result in case.results:
+        digest.update(f"{result.trial_id} {result.role} {result.validation_nll}".encode())
+    for name in DECIDING:
+        path = ROOT / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.suffix in (".py", ".toml"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _computed(case: Case, contender: Contender, variant: Variant, num_replays: int) -> Iterator[Score]:
+    recorded = case.recorded
+    judged = [_judged(case, World(recorded, seed)) for seed in range(recorded.num_seeds)]
+    for budget in contender.budgets:
+        for number in range(num_replays):
+            seed = number % recorded.num_seeds
+            arms = offered(case, number)
+            with _moved(variant, arms):
+                found = _replayed(case, arms, contender, budget, World(recorded, seed, variant.noise, number))
+            regrets = tuple(_regret(arm, found.chosen, judged[seed], recorded) for arm in arms)
+            yield Score(budget, number, regrets, found.cost / len(arms), found.seconds, found.num_rounds)
+
+
+def _replayed(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: float, world: World) -> Replayed:
+    if contender.search == RULE:
+        return Replayed(tuple(by_rule(arm, case) for arm in arms), (), 0.0, 0.0, 0)
+    search = plugins.load("searches", contender.search)
+    plan = plan_of(case, arms, contender, budget, world.replay)
+
+    def propose(results: Sequence[Result]) -> Proposal:
+        return search.propose(plan, results)
+
+    return replay(propose, world, _space.choices(plan)[0].cost, Clock(case.full_seconds, WIDTH * len(arms)))
+
+
+def _judged(case: Case, world: World) -> dict[Config, float]:
+    """Return the log loss of every candidate, judged without the seed that is selected on."""
+    return {_seedless(config): world.log_loss(config) for arm in case.arms for config in arm.configs}
+
+
+def _regret(arm: Arm, chosen: Sequence[Config], judged: Mapping[Config, float], recorded: Recorded) -> float:
+    """Return how much worse an arm's choice is than the best offered; the base model's where nothing was chosen."""
+    best = min(judged[_seedless(config)] for config in arm.configs)
+    mine = [judged[_seedless(config)] for config in chosen if config.method == arm.name]
+    base = recorded.valleys[cell_of(arm.configs[0])].log_base
+    return math.expm1((mine[0] if mine else base) - best)
+
+
+def _seedless(config: Config) -> Config:
+    return config.replace(**dict.fromkeys(_space.SEEDS, 0))
+
+
+def by_rule(arm: Arm, case: Case) -> Config:
+    """Return what the rules of transfer/ choose with nothing trained: their centre at the usual batch size."""
+    nearest_batch = min(
+        {config.batch_size for config in arm.configs}, key=lambda size: abs(math.log(size / RULE_BATCH))
+    )
+    offered = [config for config in arm.configs if config.batch_size == nearest_batch]
+    one, survey = offered[0], next(iter(case.surveys.values()))
+    known = transfer.prior(survey.hidden_size, one.method, max(1, one.rank), one.alpha, nearest_batch, one.num_train)
+    return min(offered, key=lambda config: abs(math.log2(config.learning_rate) - known.centre_log2))
+
+
+@contextlib.contextmanager
+def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
+    """Move the prior of the guided search, which alone has one: by octaves, or to the next method's place."""
+    methods = [arm.name for arm in arms]
+    middles = [_middle(arm) for arm in arms]
+    there = middles[1:] + middles[:1] if variant.permuted else middles
+    octaves = {m: variant.shift_octaves + to - at for m, at, to in zip(methods, middles, there, strict=True)}
+    true = _prior.expected
+
+    def expected(configs: Sequence[Config], offered: Sequence[Config]) -> NDArray[np.float64]:
+        return true(configs, offered) + np.array([octaves[config.method] for config in configs])
+
+    with mock.patch.object(_prior, "expected", expected):
+        yield
+
+
+def _middle(arm: Arm) -> float:
+    """Return log2 of the middle of an arm's learning rates."""
+    rates = [math.log2(config.learning_rate) for config in arm.configs]
+    return (min(rates) + max(rates)) / 2
+
+
+# What they come to ---------------------------------------------------------------------------------------------------
+
+
+def area(found: Sequence[Score]) -> dict[int, float]:
+    """Return each replay's mean regret over log2 of the budget: the area under the curve, over its width."""
+    by_replay: dict[int, dict[float, float]] = {}
+    for score in found:
+        by_replay.setdefault(score.replay, {})[score.budget] = score.regret
+    return {number: _mean_height(curve) for number, curve in by_replay.items()}
+
+
+def _mean_height(curve: Mapping[float, float]) -> float:
+    budgets = sorted(curve)
+    places, heights = np.log2(budgets), [curve[budget] for budget in budgets]
+    return float(np.trapezoid(heights, places) / (places[-1] - places[0]))

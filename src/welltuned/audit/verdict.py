@@ -1,0 +1,41 @@
+"""An audit's verdict in two sentences: whether the baseline was tuned, and how many conclusions survive."""
+
+from collections import Counter
+
+from welltuned.analysis.wording import plural
+from welltuned.audit.conclusions import Standing
+from welltuned.audit.facts import Facts
+from welltuned.audit.tuned import NEEDED, NOUNS
+from welltuned.audit.wording import counts_text
+
+CRITERION = "tuned means at least " + ", ".join(f"{count} {NOUNS[name]}s" for name, count in NEEDED.items())
+
+
+def verdict(facts: Facts) -> tuple[str, ...]:
+    """Return the audit in two sentences: the baseline, then the conclusions."""
+    if len(facts.methods) == 1:
+        return (_baseline(facts), f"{facts.baseline} is the only method, so that the table compares no methods.")
+    counts = Counter(one.standing for one in facts.conclusions)
+    stands, falls, open_ones = (counts[standing] for standing in Standing)
+    return (
+        _baseline(facts),
+        f"Of {plural(len(facts.conclusions), 'conclusion')} that the table invites, {stands} "
+        f"{'survives' if stands == 1 else 'survive'}, {falls} {'does' if falls == 1 else 'do'} not, and "
+        f"{open_ones} cannot be told from it.",
+    )
+
+
+def _baseline(facts: Facts) -> str:
+    """Say whether the baseline was tuned, and what follows if it was not."""
+    given = [counts_text(name, [row.knob(name).count for row in facts.base]) for name in NEEDED]
+    on = f" on each of {len(facts.base)} problems" if len(facts.base) > 1 else ""
+    text = f"The baseline {facts.baseline} was tuned over {given[0]}, {given[1]} and {given[2]}{on}"
+    failing = [name for name in NEEDED if any(row.knob(name).passes is False for row in facts.base)]
+    if not failing:
+        known = all(row.passes for row in facts.base)
+        return f"{text}: {'it passes' if known else 'whether it passes is not said'} ({CRITERION})."
+    if "learning_rate" in failing and len(facts.methods) > 1:
+        return f"{text}: comparisons in this table say little about the methods ({CRITERION})."
+    short = " and ".join(f"{NOUNS[name]}s" for name in failing)
+    rest = "" if len(facts.methods) == 1 else ", so that a conclusion holds at most for those tried"
+    return f"{text}: too few {short}{rest} ({CRITERION})."

@@ -1,0 +1,75 @@
+"""Where a guided search expects the optimal learning rate before it has seen anything, and how far off that may be.
+
+The rule is `transfer.prior`: a centre for the base's width, and how it moves with method, rank, batch size and samples.
+The offered rates are knowledge as well: their middle, weighted by their width, moves the whole rule. Every number is
+only where the posterior starts from, and is widened where results contradict it (`_models.py`).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from welltuned.costs import flops
+from welltuned.records import Config
+from welltuned.transfer import Prior, prior
+
+BOX = 0.25  # standard deviation of the middle of the offered rates, as a part of their width; assumed
+LEAST_SD = 1.0  # octaves; assumed
+SLOPE_SD = 0.1  # least of the slopes', octaves per octave: a rule's error varies from base to base; assumed
+
+Key = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """log2 of the learning rate that is expected to be best, anywhere in a study; standard deviations in octaves."""
+
+    priors: Mapping[Key, tuple[Prior, float, float]]  # by base, method, rank, alpha; at this log2 B and log2 N
+    offset: float
+    centre_sd: float
+    batch_sd: float
+    rank_sd: float
+    samples_sd: float
+
+    def expected(self, configs: Sequence[Config]) -> NDArray[np.float64]:
+        """Return [N]: the expectation for each configuration."""
+        return np.array([self.offset + _at(self.priors[_key(config)], config) for config in configs])
+
+
+def rule(offered: Sequence[Config], width_of: Callable[[Config], int]) -> Rule:
+    """Return the rule of a study that offers these configurations; `width_of` gives their base's hidden size."""
+    first = {_key(config): config for config in reversed(offered)}
+    priors = {key: _prior_of(config, width_of(config)) for key, config in first.items()}
+    rates = [math.log2(config.learning_rate) for config in offered]
+    box_sd = max(LEAST_SD, BOX * (max(rates) - min(rates)))
+    middles = {(_key(config), config.batch_size, flops.num_samples(config)): config for config in offered}
+    rule_middle = float(np.mean([_at(priors[_key(config)], config) for config in middles.values()]))
+    rule_sd = max(found.sd_octaves for found, _, _ in priors.values())
+    trust = box_sd**2 / (box_sd**2 + rule_sd**2)
+    one = next(iter(priors.values()))[0]
+    return Rule(
+        priors,
+        (1 - trust) * ((min(rates) + max(rates)) / 2 - rule_middle),
+        math.sqrt(1 / (1 / box_sd**2 + 1 / rule_sd**2)),
+        *(max(SLOPE_SD, slope.sd) for slope in (one.batch_slope, one.rank_slope, one.samples_slope)),
+    )
+
+
+def _prior_of(config: Config, base_width: int) -> tuple[Prior, float, float]:
+    samples = flops.num_samples(config)
+    found = prior(base_width, config.method, max(1, config.rank), config.alpha, config.batch_size, samples)
+    return found, math.log2(config.batch_size), math.log2(samples)
+
+
+def _at(known: tuple[Prior, float, float], config: Config) -> float:
+    found, batch, samples = known
+    moved = found.batch_slope.value * (math.log2(config.batch_size) - batch)
+    moved += found.samples_slope.value * (math.log2(flops.num_samples(config)) - samples)
+    return found.centre_log2 + moved
+
+
+def _key(config: Config) -> Key:
+    return config.base, config.method, config.rank, config.alpha

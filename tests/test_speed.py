@@ -1,0 +1,76 @@
+"""The speed that a plan's time rests on: measured once for a machine, within a bounded time, and said on the screen."""
+
+import importlib.metadata
+import time
+
+import pytest
+
+from small_study import TEXT
+from welltuned import cli
+from welltuned.executors import inline
+from welltuned.executors.machine import cache_folder
+from welltuned.plan_cost import Speed
+from welltuned.records import JobLost
+from welltuned.study import Note, Options, speed
+
+QUICK = Options(threads=1, memory_bytes=2**31, entry="fake_worker:run")
+BUSY = Options(threads=1, memory_bytes=2**31, entry="slow_worker:run")
+
+
+def files():
+    return sorted((cache_folder() / "speeds").glob("*.json"))
+
+
+def test_a_speed_is_measured_once_and_said(monkeypatch):
+    said = []
+    first = speed.speed(QUICK, "float32", said.append)
+    assert [note.text for note in said] == ["measuring once how fast this machine trains in float32 (at most 20 s)"]
+    assert first.is_measured and first.flops_per_second > 0 and len(files()) == 1
+    monkeypatch.setattr(speed, "_measure", lambda *arguments: pytest.fail("it was measured already"))
+    assert speed.speed(QUICK, "float32", said.append) == first and len(said) == 1
+
+
+def test_another_torch_precision_or_number_of_threads_is_measured_anew(monkeypatch):
+    counted = []
+    monkeypatch.setattr(speed, "_measure", lambda *arguments: counted.append(1) or Speed(1e9, 0.0))
+    for _ in range(2):
+        speed.speed(QUICK, "float32")
+        speed.speed(QUICK, "bfloat16")
+        speed.speed(Options(threads=2, entry=QUICK.entry), "float32")
+    assert len(counted) == 3
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else version(name))
+    speed.speed(QUICK, "float32")
+    assert len(counted) == 4
+
+
+def test_a_busy_machine_is_not_waited_for_and_its_speed_is_assumed_and_not_kept(monkeypatch):
+    monkeypatch.setattr(speed, "MOST_SECONDS", 2.0)
+    said = []
+    began = time.monotonic()
+    assert speed.speed(BUSY, "float32", said.append) == speed.ASSUMED
+    assert time.monotonic() - began < 600  # the worker would have slept for an hour
+    assert not speed.ASSUMED.is_measured and files() == []
+    assert said[-1] == Note(
+        "not measured within 2 s, so the speed of two cores is assumed for the time below; plan again when this "
+        "machine is less busy"
+    )
+
+
+def test_a_job_at_its_deadline_is_lost_and_its_worker_ended():
+    with inline.Inline(BUSY.runtime("", 1), BUSY.entry) as executor:
+        trial_job = speed.packing.make_job([speed.Trial(config, speed.Role.SELECT) for config in configs()], 4)
+        assert list(executor.run(trial_job, time.monotonic() + 1.0)) == [JobLost(trial_job.id, inline.LATE)]
+        assert executor.process_id is None
+
+
+def configs():
+    return speed._configs("abacus-small", "float32")
+
+
+def test_a_plan_says_that_its_time_is_assumed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "small.toml").write_text(TEXT)
+    monkeypatch.setattr(speed, "speed", lambda options, dtype, observe: speed.ASSUMED)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["plan", str(tmp_path / "small.toml"), "--folder", str(tmp_path / "none"), "--threads", "1"])
+    assert "(assumed for two cores, not measured)" in " ".join(capsys.readouterr().out.split())

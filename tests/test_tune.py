@@ -1,0 +1,209 @@
+"""`welltuned tune`: the study it writes, what it refuses, and one tuning from the command line to the adapter."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from welltuned import transfer
+from welltuned.cli import main
+from welltuned.cli.tune import parse_budget
+from welltuned.errors import InputError
+from welltuned.study import Options, tune, tune_spec
+from welltuned.study.options import silent
+from welltuned.study.tune_spec import Budget, Request
+
+REQUEST = Request(
+    base="abacus-small",
+    task="abacus",
+    data_train=(),
+    num_train=512,
+    num_validation=32,
+    num_test=8,
+    budget=Budget(runs=10.0),
+)
+
+
+def request(**changes) -> Request:
+    return Request(**(vars(REQUEST) | changes))
+
+
+def composed(asked: Request = REQUEST):
+    return tune_spec.direct(asked, tune_spec.draft(asked, asked.base, Options(), silent), Options())
+
+
+def axes_of(spec) -> dict:
+    return {name: tuple(values) for name, values in spec.axes.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("5x", Budget(runs=5.0)),
+        ("30m", Budget(seconds=1800.0)),
+        ("2 h", Budget(seconds=7200.0)),
+        ("300k", Budget(tokens=3e5)),
+        ("5M", Budget(tokens=5e6)),
+    ],
+)
+def test_a_budget_is_runs_time_or_tokens(text, budget):
+    assert parse_budget(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "x", "-3x", "0x", "5 weeks", "1e3x"])
+def test_any_other_budget_is_refused_with_examples(text):
+    with pytest.raises(InputError, match=r'--budget: got .*, expected "16x" .*; write --budget 16x'):
+        parse_budget(text)
+
+
+def test_batch_sizes_leave_enough_steps():
+    spec = composed()
+    assert axes_of(spec)["batch_size"] == (4, 8, 16)  # 512 rows: 32 steps of 16
+
+
+def test_learning_rates_reach_beyond_the_prior_on_both_sides():
+    rates = tune_spec.rates_of_prior(64, "lora", (4, 16), (4, 16), 512)
+    logs = [math.log2(rate) for rate in rates]
+    steps = [later - earlier for earlier, later in itertools.pairwise(logs)]
+    assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
+    for rank, batch_size in itertools.product((4, 16), (4, 16)):
+        prior = transfer.prior(64, "lora", rank, "r", batch_size, 512)
+        reach = max(tune_spec.LEAST_OCTAVES, 2 * prior.sd_octaves)
+        assert logs[0] <= prior.centre_log2 - reach and logs[-1] >= prior.centre_log2 + reach
+
+
+def test_ranks_are_those_asked_for_else_up_to_half_of_the_smallest_site():
+    assert axes_of(composed())["rank"] == (4, 16)
+    assert composed(request(ranks=(8,))).train.rank == 8
+
+
+def test_the_budget_holds_the_reruns_too():
+    large, small = (composed(request(budget=Budget(runs=runs))) for runs in (10.0, 5.0))
+    assert (large.search.budget, large.search.fresh_seeds) == (8.0, 2)
+    assert (small.search.budget, small.search.fresh_seeds) == (4.0, 1)
+    assert (tune.budget_of(large), tune.budget_of(small)) == (10.0, 5.0)
+
+
+def test_tokens_are_counted_in_full_trials():
+    by_runs = composed()
+    # rows of a full trial: 512 for training, and four validations of 32
+    survey_tokens = 10 * (512 + 4 * 32) * mean_tokens()
+    by_tokens = composed(request(budget=Budget(tokens=survey_tokens)))
+    assert by_tokens.search.budget == pytest.approx(by_runs.search.budget, abs=0.01)
+
+
+def mean_tokens() -> float:
+    from welltuned.study.surveys import preview
+
+    (survey,) = preview(composed()).surveys.values()
+    return survey.mean_tokens
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"budget": Budget(runs=2.0)},
+            r"--budget: got '?2x, which is 2 full trials'?, expected at least 3 full trials",
+        ),
+        ({"num_train": 100}, r"--num-train: got 100, expected at least 128 rows"),
+        ({"base": "abacus-tiny"}, "base"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_and_leaves_nothing(changes, says, tmp_path):
+    with pytest.raises(InputError, match=says):
+        tune.prepare(request(**changes), tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_request_goes_on_and_another_is_refused(tmp_path):
+    first = tune.prepare(REQUEST, tmp_path / "out", Options())
+    again = tune.prepare(REQUEST, tmp_path / "out", Options())
+    assert first.spec.hash() == again.spec.hash()
+    with pytest.raises(InputError, match=r"num_train 1024 instead of 512.*name another --folder"):
+        tune.prepare(request(num_train=1024), tmp_path / "out", Options())
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """Tune once on the command line, in a folder that all tests below read."""
+    folder = tmp_path_factory.mktemp("tune") / "out"
+    arguments = ["tune", "--model", "abacus-small", "--budget", "6x", "--num-train", "256", "--rank", "8"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, "--folder", str(folder)])
+    assert left.value.code == 0
+    return folder, arguments
+
+
+def test_it_says_what_it_chose_and_keeps_to_the_budget(tuned):
+    folder, _ = tuned
+    facts = json.loads((folder / "tuned.json").read_text())
+    assert facts["batch_size"] in (4, 8) and facts["rank"] == 8
+    assert facts["spent_runs"] <= 6.0 + 1e-6
+    assert facts["belief"]["low_nll"] < facts["belief"]["expected_nll"] < facts["belief"]["high_nll"]
+    assert facts["belief"]["expected_nll"] < facts["base_nll"]
+    assert len(facts["fresh_nll"]) == 1
+
+
+def test_it_never_reads_test_data(tuned):
+    from welltuned.store import Store
+
+    folder, _ = tuned
+    with Store.open(folder / "study") as store:
+        assert store.num_test_reads() == 0
+        assert all(result.test_correct is None for result in store.results())
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_it_hands_over_an_adapter_that_peft_loads(tuned):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from welltuned import fingerprint
+
+    folder, _ = tuned
+    base = AutoModelForCausalLM.from_pretrained(fingerprint.resolve_base("abacus-small", None).folder)
+    assert PeftModel.from_pretrained(base, folder / "adapter").peft_config["default"].r == 8
+    assert (folder / "settings" / "trl.yaml").is_file()
+    assert (folder / "study" / "report" / "report.html").is_file()
+
+
+def test_called_again_it_trains_nothing_and_says_the_same(tuned, capsys, monkeypatch):
+    folder, arguments = tuned
+    before = (folder / "tuned.json").read_text()
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+    with pytest.raises(SystemExit):
+        main([*arguments, "--folder", str(folder)])
+    assert (folder / "tuned.json").read_text() == before
+    shown = capsys.readouterr().out
+    for words in ("learning rate", "full trials' worth", "on fresh seeds", "elsewhere", "adapter"):
+        assert words in shown
+
+
+def test_a_proxy_decides_the_batch_size_and_where_the_target_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    asked = request(base="abacus-middle", proxy="abacus-small", num_train=128, ranks=(4,), budget=Budget(runs=4.0))
+    notes = []
+    first = tune.prepare(asked, tmp_path / "out", Options())
+    assert (first.name, first.spec.model.base, first.spec.train.rank) == ("proxy", "abacus-small", 4)
+    tuned = tune.run(asked, first, Options(), notes.append)
+    target = tune.Spec.load(tmp_path / "out" / "study.toml")
+    moved = tuned.moved
+    assert moved is not None and target.model.base == tuned.config.base == "abacus-middle"
+    assert axes_of(target)["batch_size"] == (moved.setting.batch_size,)
+    rates = axes_of(target)["learning_rate"]
+    assert rates[0] <= moved.low / 1.9 and rates[-1] >= moved.high * 1.9  # an octave beyond either end
+    assert tuned.num_runs <= 4.0 + 1e-6
+    again = tune.run(asked, tune.prepare(asked, tmp_path / "out", Options()), Options(), notes.append)
+    assert again.belief == tuned.belief
+
+
+def test_a_proxy_that_costs_as_much_as_the_target_is_refused(tmp_path):
+    asked = request(base="abacus-small", proxy="abacus-large", budget=Budget(runs=4.0))
+    with pytest.raises(
+        InputError, match=r"--proxy: got 'abacus-large', expected a base whose full trials cost a small part"
+    ):
+        tune.prepare(asked, tmp_path / "out", Options())
