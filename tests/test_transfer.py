@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from welltuned import plugins
 from welltuned.analysis.rate_scaling import RatePoint
 from welltuned.analysis.rate_scaling import surge as surge_with_interval
 from welltuned.errors import InputError
@@ -165,7 +166,8 @@ def test_ten_times_full_fine_tuning_is_for_alpha_32_and_init_b_takes_the_same_ra
     at = replace(SETTING, full_rate=2e-5)
     assert formulas.TENFOLD.rate(at) == pytest.approx(2e-4)  # alpha = r = 32
     assert formulas.TENFOLD.rate(replace(at, rank=8)) == pytest.approx(4e-4)
-    assert formulas.TENFOLD.rate(replace(at, method="init_b")) == 2e-5
+    assert formulas.TENFOLD.rate(replace(at, method="init_b")) == pytest.approx(2e-5)
+    assert formulas.TENFOLD.rate(replace(at, method="init_b", alpha="2r")) == pytest.approx(1e-5)
     assert formulas.TENFOLD.rate(replace(at, method="full")) == 2e-5
     assert rules.moved(rules.METHOD, 4e-4, replace(at, rank=8), replace(at, rank=8, method="full")) == pytest.approx(
         2e-5
@@ -204,8 +206,6 @@ REFUSALS = [
      "expected 32 or more; choose a smaller batch or more samples"),
     (rules.SAMPLES, {"num_samples": None}, {"num_samples": 64}, "samples rule: got no number of samples, expected "
      "rows times epochs of both runs; give --num-samples"),
-    (rules.METHOD, {"method": "full"}, {"method": "lora"}, "method rule: got full fine-tuning as the source, "
-     "expected a low-rank method; use the tenfold formula"),
 ]  # fmt: skip
 
 
@@ -221,7 +221,6 @@ def test_a_rule_says_where_it_may_not_be_used(rule, start, change, message):
     ("formula", "change", "reason"),
     [
         (formulas.MUA, {"width": None}, "needs the hidden size"),
-        (formulas.MUA, {"method": "init_b"}, "its constant is Init[A]'s, and Init[B] follows full fine-tuning"),
         (formulas.MUA_SAMPLES, {"num_samples": None}, "needs the number of samples"),
         (
             formulas.LORA_WITHOUT_REGRET,
@@ -230,9 +229,7 @@ def test_a_rule_says_where_it_may_not_be_used(rule, start, change, message):
         ),
         (formulas.LORA_WITHOUT_REGRET, {"width": 64}, "was fitted to hidden sizes within 1024 to 16384"),
         (formulas.LORA_WITHOUT_REGRET, {"width": None}, "needs the hidden size"),
-        (formulas.LORA_WITHOUT_REGRET, {"method": "init_b"}, "was fitted to Init[A]"),
         (formulas.TENFOLD, {}, "needs the best learning rate of full fine-tuning (--full-learning-rate)"),
-        (formulas.TENFOLD, {"full_rate": 1e-5, "width": None}, "needs the hidden size to leave lora_alpha = 32"),
         (formulas.QLORA_HABIT, {"width": 64}, "is meant for hidden sizes within 2048 to 8192"),
         (formulas.QLORA_HABIT, {"width": 4096, "method": "pissa"}, "is plain LoRA's"),
         (formulas.QLORA_HABIT, {"width": None}, "needs the hidden size"),
@@ -269,6 +266,27 @@ def test_a_fitted_surge_is_the_planted_one_and_that_of_the_fit_with_intervals():
     twin = surge_with_interval([RatePoint(None, batch, rate) for batch, rate in zip(batches, rates, strict=True)])
     found = surge.fit(batches, rates)
     assert (found.peak_rate, found.peak_batch) == pytest.approx((twin.peak_rate, twin.peak_batch.value), rel=1e-3)
+
+
+def test_the_surge_is_the_best_sign_step_of_a_noisy_quadratic():
+    """The closed form is derived: here the best step E[s.g] / E[s'Hs] of simulated signs, at eight batch sizes."""
+    rng = np.random.default_rng(1)
+    slope, noise, num_parameters = 0.05, 1.0, 20
+    H = np.eye(num_parameters) * 0.5 + 0.5
+    batches = [2.0**k for k in range(1, 9)]
+    best = []
+    for batch in batches:
+        signs = np.sign(slope + noise / math.sqrt(batch) * rng.standard_normal((80_000, num_parameters)))
+        best.append(
+            float(np.mean(signs @ np.full(num_parameters, slope)) / np.mean(np.sum((signs @ H) * signs, axis=1)))
+        )
+    off_diagonal = H.sum() - np.trace(H)
+    peak = math.pi / 2 * np.trace(H) / (off_diagonal * slope**2 / noise**2)  # B_n of the derivation
+    below = [at for at, batch in enumerate(batches) if batch <= peak]
+    found = surge.fit([batches[at] for at in below], [best[at] for at in below])
+    assert found.peak_batch == pytest.approx(peak, rel=0.25)
+    for at in below:
+        assert found.rate(batches[at]) == pytest.approx(best[at], rel=0.05)
 
 
 def test_a_surge_refuses_what_it_cannot_know():
@@ -334,6 +352,17 @@ def test_a_prior_is_wider_where_less_is_known():
     unheard_of = prior(1024, "my_lab.sparse:METHOD", 32, "r", 16, 10_000)
     assert unheard_of.shift_sd_octaves == 1.5 and unheard_of.rank_slope.sd == 0.5
     assert prior(1024, "full", 32, "r", 16, 10_000).rank_slope.value == 0.0
+
+
+def test_init_b_has_full_fine_tunings_prior_where_alpha_is_r():
+    full, init_b = (prior(4096, method, 64, "r", 16, 10_000) for method in ("full", "init_b"))
+    assert init_b.centre_log2 == pytest.approx(full.centre_log2) and init_b.rank_slope.value == 0.0
+
+
+def test_every_method_that_ships_has_a_prior():
+    for name in plugins.names("methods"):
+        found = prior(64, name, 8, "r", 16, 4096)
+        assert 1e-6 < found.centre < 1 and found.sd_octaves > 0
 
 
 def test_full_fine_tunings_prior_does_not_depend_on_rank_and_alpha():

@@ -57,6 +57,7 @@ class Quantity:
     value: Callable[[FreshRun], float | None]
     scale: float
     text: Callable[[float | None], str]
+    is_loss: bool = False
 
 
 def compute(results: Sequence[Result], declaration: Declaration, quantity: Quantity) -> ByBatch | str:
@@ -116,9 +117,20 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
                     axes.plot([here, here], ends, "_", color=look.colour, markersize=4.5, zorder=3)
                 _ink.tip_point(axes, here, there, _tip(one, reading, quantity))
         _ink.batch_axis(axes, numbers.batches)
-        axes.set_ylabel(quantity.axis)
+        if quantity.is_loss:
+            _ink.loss_axis(axes, _drawn(numbers), quantity.axis)
+        else:
+            axes.set_ylabel(quantity.axis)
         _ink.legend(drawing, axes)
         return drawing
+
+
+def _drawn(numbers: ByBatch) -> list[float]:
+    """Return every positive number that is drawn: seeds, and the ends of intervals; a t interval may reach below 0."""
+    readings = [reading for one in numbers.series for reading in one.readings]
+    ends = [end for reading in readings for end in (reading.interval.low, reading.interval.high)]
+    found = [*(value for reading in readings for value in reading.values), *(end for end in ends if end is not None)]
+    return [value for value in found if value > 0]
 
 
 def _tip(one: Series, reading: Reading, quantity: Quantity) -> str:

@@ -123,6 +123,8 @@ def _finish(drawing: Figure, panels: list[Any], numbers: Sweeps, columns: int) -
     from welltuned.figures import _ink
 
     used = panels[: len(numbers.batches)]
+    losses = [rate.mean_nll for sweep in numbers.sweeps for rate in sweep.rates if rate.mean_nll is not None]
+    _ink.loss_axis(used[0], losses)  # the panels share it
     for spare in panels[len(numbers.batches) :]:
         spare.remove()
     for number, axes in enumerate(used):
@@ -131,7 +133,7 @@ def _finish(drawing: Figure, panels: list[Any], numbers: Sweeps, columns: int) -
             axes.set_xlabel("learning rate")
             axes.tick_params(axis="x", labelbottom=True)
         if number % columns == 0:
-            axes.set_ylabel("validation NLL, nats")
+            axes.set_ylabel(used[0].get_ylabel())
     names = {sweep.name: sweep.method for sweep in numbers.sweeps}
     look_of = _ink.looks([(sweep.method, sweep.name) for sweep in numbers.sweeps])
     handles = [

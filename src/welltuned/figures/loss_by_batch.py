@@ -20,6 +20,7 @@ LOSS = Quantity(
     value=lambda run: run.nll,
     scale=1.0,
     text=nats_text,
+    is_loss=True,
 )
 
 

@@ -47,7 +47,7 @@ def _draw(name: str, picture: Any, results: Sequence[Result], declaration: Decla
     if isinstance(numbers, str):
         return Drawn(name, picture.title, numbers, None, False, None)
     rows, caption = picture.rows(numbers), picture.caption(numbers)
-    text, wide, lacking = _write_drawing(name, picture, numbers, folder)
+    text, wide, lacking = write_drawing(name, picture, numbers, folder)
     caption += NO_GLYPH if lacking else ""
     write_csv(folder / f"{name}.csv", rows)
     snippet = latex.figure(f"{name}.pdf", picture.title, caption, wide, _source(declaration))
@@ -55,7 +55,7 @@ def _draw(name: str, picture: Any, results: Sequence[Result], declaration: Decla
     return Drawn(name, picture.title, caption, text, wide, of_numbers(name, f"{picture.title}: the numbers", rows))
 
 
-def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[str, bool, bool]:
+def write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[str, bool, bool]:
     """Draw and write one figure; return (its SVG, whether it takes both columns, whether the font lacks a letter)."""
     from welltuned.report import svg
 

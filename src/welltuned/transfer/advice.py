@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from welltuned.transfer import known_errors
 from welltuned.transfer.combine import Combined, Suggestion, combined, suggestions
 from welltuned.transfer.known_errors import KnownError, Scale
-from welltuned.transfer.rules import FEWEST_STEPS, RULES, Rule, variant
+from welltuned.transfer.rules import FEWEST_STEPS, METHOD, RULES, Rule, over_lora, variant
 from welltuned.transfer.setting import Setting, check
-from welltuned.transfer.starts import FULL, shift
+from welltuned.transfer.starts import FULL, shift, start
 
 FAR = 1.0  # octaves of width beyond what was measured, from which on it is said; assumed
 
@@ -73,6 +73,10 @@ def _doubled(policy: str) -> str:
     return f"{2 * float(policy):g}"
 
 
+def _source(method: str) -> str:
+    return METHOD.source if method in FULL or start(method) == "B" else shift(method).source
+
+
 def cautions(setting: Setting, together: Combined | None) -> tuple[str, ...]:
     """Say what the numbers do not cover."""
     found: list[str] = []
@@ -90,7 +94,7 @@ def cautions(setting: Setting, together: Combined | None) -> tuple[str, ...]:
     if setting.method != "lora":
         found.append(
             f"errors of formulas were measured on plain LoRA; the factor of {setting.method} against it ("
-            f"x {2.0 ** shift(setting.method).octaves:.2f}, {shift(setting.method).source}) adds its own"
+            f"x {2.0 ** over_lora(setting):.2f}, {_source(setting.method)}) adds its own"
         )
     if setting.num_samples is None:
         found.append("the number of samples is not known (--num-samples): longer runs want lower rates")

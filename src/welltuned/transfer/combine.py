@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from welltuned.transfer.formulas import FORMULAS, Formula
 from welltuned.transfer.known_errors import KnownError, development_error, distance, known_error, scale_of
 from welltuned.transfer.setting import Setting
-from welltuned.transfer.starts import FULL, FULL_SD, shift
+from welltuned.transfer.starts import shift_sd
 
 NAME = "all formulas"  # of the combination, among the known errors
 NORMAL_90 = 1.645  # half width of a normal's 90 % interval, in standard deviations
@@ -83,8 +83,7 @@ def combined(setting: Setting) -> Combined | None:
     scale = scale_of(setting.width)
     if mean is None or error is None or scale is None or setting.width is None:
         return None
-    extra = (FULL_SD if setting.method in FULL else shift(setting.method).sd_octaves) ** 2
-    extra += (WIDTH_SD * distance(scale, setting.width)) ** 2
+    extra = shift_sd(setting.method) ** 2 + (WIDTH_SD * distance(scale, setting.width)) ** 2
     half = math.sqrt((error.rms * student_90(error.num_groups)) ** 2 + NORMAL_90**2 * extra)
     rate, weights = mean
     return Combined(rate, rate * 2.0**-half, rate * 2.0**half, half / NORMAL_90, weights, error)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 from welltuned.transfer import mua
 from welltuned.transfer.known_errors import Law, fitted_law
-from welltuned.transfer.rules import ALPHA, BATCH, FULL_ALPHA, FULL_RATIO, METHOD, SAMPLES, moved
+from welltuned.transfer.rules import ALPHA, BATCH, FULL_ALPHA, METHOD, SAMPLES, moved
 from welltuned.transfer.setting import Setting
-from welltuned.transfer.starts import FULL, start
 
 # Read off Gemma-3-1B's table at batch size 64 (.199). Seven models of Tinker's sweep gave .208, but at batch size 128
 # and without the formula's factor (B/64)^1/2: with it they ask for .147, which is why it is too high for them.
@@ -39,8 +38,7 @@ class Formula:
 
 def _as_method(rate: float, setting: Setting) -> float:
     """Bring plain LoRA's rate at a setting to its method."""
-    plain = replace(setting, method="lora")
-    return moved(METHOD, rate, plain, setting) if setting.method != "lora" else rate
+    return moved(METHOD, rate, replace(setting, method="lora"), setting)
 
 
 def _bound(setting: Setting) -> float:
@@ -49,11 +47,7 @@ def _bound(setting: Setting) -> float:
 
 
 def _mua_misfit(setting: Setting) -> str:
-    if setting.width is None:
-        return "needs the hidden size"
-    if start(setting.method) == "B":
-        return "its constant is Init[A]'s, and Init[B] follows full fine-tuning"
-    return ""
+    return "needs the hidden size" if setting.width is None else ""
 
 
 def _mua(setting: Setting) -> float:
@@ -104,8 +98,6 @@ def _lwr_misfit(setting: Setting) -> str:
         return f"was fitted to {known} models, and this one's family is {setting.family or 'not known'}"
     if not LWR_WIDTHS[0] <= setting.width <= LWR_WIDTHS[1]:
         return f"was fitted to hidden sizes within {LWR_WIDTHS[0]} to {LWR_WIDTHS[1]}"
-    if start(setting.method) == "B":
-        return "was fitted to Init[A]"
     return ""
 
 
@@ -133,20 +125,14 @@ LORA_WITHOUT_REGRET = Formula(
 
 
 def _tenfold_misfit(setting: Setting) -> str:
-    if setting.full_rate is None:
-        return "needs the best learning rate of full fine-tuning (--full-learning-rate)"
-    if setting.method not in FULL and start(setting.method) != "B" and setting.width is None:
-        return "needs the hidden size to leave lora_alpha = 32"
-    return ""
+    return (
+        "needs the best learning rate of full fine-tuning (--full-learning-rate)" if setting.full_rate is None else ""
+    )
 
 
 def _tenfold(setting: Setting) -> float:
     assert setting.full_rate is not None
-    if setting.method in FULL:
-        return setting.full_rate
-    if start(setting.method) == "B":
-        return setting.full_rate / setting.scaling
-    return _as_method(_from_alpha_32(FULL_RATIO * setting.full_rate, setting), setting)
+    return moved(METHOD, setting.full_rate, replace(setting, method="full"), setting)
 
 
 TENFOLD = Formula(

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from welltuned.transfer import mua
 from welltuned.transfer.combine import combined
 from welltuned.transfer.known_errors import KnownError, fitted_law, known_error
-from welltuned.transfer.rules import BATCH, BATCH_POWER, RANK, SAMPLES, SAMPLES_POWER, variant
+from welltuned.transfer.rules import BATCH, BATCH_POWER, RANK, SAMPLES, SAMPLES_POWER, over_lora, variant
 from welltuned.transfer.setting import Setting, check
-from welltuned.transfer.starts import FULL, shift, start
+from welltuned.transfer.starts import FULL, shift_sd, start
 
 UNMEASURED_SD = 0.25  # of a slope that no table varies; half the largest slope of a rule, assumed
 SAMPLES_SD = 0.1  # of the samples slope where no table varies it: the same paper's data give -0.20 and -0.26
@@ -67,12 +67,11 @@ def prior(
     variance = found.sd_octaves**2
     if num_samples is None:
         variance += (samples.value * SAMPLES_OCTAVES) ** 2
-    moved = shift(method)
     return Prior(
         centre_log2=math.log2(found.rate),
         sd_octaves=math.sqrt(variance),
-        shift_octaves=moved.octaves,
-        shift_sd_octaves=moved.sd_octaves,
+        shift_octaves=over_lora(setting),
+        shift_sd_octaves=shift_sd(method),
         rank_slope=_rank_slope(setting),
         batch_slope=_batch_slope(base_width),
         samples_slope=samples,

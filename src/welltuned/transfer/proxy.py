@@ -13,7 +13,7 @@ from welltuned.transfer.combine import NORMAL_90
 from welltuned.transfer.known_errors import known_error
 from welltuned.transfer.rules import ALPHA, METHOD, RANK, SAMPLES, WIDTH, Rule, variant
 from welltuned.transfer.setting import Setting, check
-from welltuned.transfer.starts import FULL, FULL_SD, shift
+from welltuned.transfer.starts import shift_sd
 
 FAMILY = ("abacus-small", "abacus-middle", "abacus-large")  # the bundled models, smallest first
 PROBE_STEP = 1.0  # octaves between probes: about the width of a valley's bottom (assumed)
@@ -100,8 +100,8 @@ def _move(rule: Rule, here: Setting, step: Setting) -> Move:
     log2_factor = rule.log2_factor(here, step)
     error = known_error("rule", variant(rule, step), step.width)
     if rule.field == "method":
-        sds = [FULL_SD if at.method in FULL else shift(at.method).sd_octaves for at in (here, step)]
-        sd = error.rms if error is not None and here.method == "lora" else math.hypot(*sds)
+        sd = math.hypot(shift_sd(here.method), shift_sd(step.method))
+        sd = max(sd, error.rms) if error is not None and here.method == "lora" else sd
     else:
         octaves = abs(math.log2(_size(step, rule) / _size(here, rule)))
         sd = octaves * (UNMEASURED_SD if error is None or error.rms_per_octave is None else error.rms_per_octave)

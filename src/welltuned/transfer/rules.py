@@ -180,37 +180,37 @@ SAMPLES = Rule(
 # Method ---------------------------------------------------------------------------------------------------------------
 
 
-def _method_misfit(here: Setting, there: Setting) -> str:
-    del there
-    if here.method in FULL:
-        return "got full fine-tuning as the source, expected a low-rank method; use the tenfold formula"
+def over_lora(setting: Setting) -> float:
+    """Return log2 of a method's best rate over plain LoRA's at the same setting.
+
+    Full fine-tuning's is a tenth at lora_alpha = 32; at another alpha that tenth moves as LoRA's own rate does, by
+    (s r)^-1/2. Init[B]'s is full fine-tuning's over s.
+    """
+    full = -math.log2(FULL_RATIO) + 0.5 * math.log2(setting.scaling * setting.rank / FULL_ALPHA)
+    if setting.method in FULL:
+        return full
+    return full - math.log2(setting.scaling) if start(setting.method) == "B" else shift(setting.method).octaves
+
+
+def _always(here: Setting, there: Setting) -> str:
+    del here, there
     return ""
 
 
 def _method_factor(here: Setting, there: Setting) -> float:
-    if there.method in FULL:
-        return _to_full(here)
-    return shift(there.method).octaves - shift(here.method).octaves
-
-
-def _to_full(here: Setting) -> float:
-    """Return log2 of full fine-tuning's rate over the adapter's: 0 for Init[B] with alpha = r, else a tenth at 32/r."""
-    if start(here.method) == "B":
-        return math.log2(here.scaling)
-    # At any other alpha the tenth moves as LoRA's own rate does: eta_lora ~ (s r)^-1/2.
-    return -math.log2(FULL_RATIO) + 0.5 * math.log2(here.scaling * here.rank / FULL_ALPHA) - shift(here.method).octaves
+    return over_lora(there) - over_lora(here)
 
 
 METHOD = Rule(
     name="method",
     field="method",
-    statement="a fixed factor for each method against LoRA's; to full fine-tuning: a tenth at lora_alpha = 32, times "
-    "(lora_alpha/32)^1/2, and from Init[B] with alpha = r the same rate",
+    statement="a fixed factor for each method against LoRA's; full fine-tuning: a tenth at lora_alpha = 32, times "
+    "(lora_alpha/32)^1/2; Init[B]: full fine-tuning's rate / s",
     source="Learning Rate Matters 2026, arXiv 2602.04998 (factors); LoRA Without Regret 2025 (a tenth); muA, "
     "arXiv 2602.06204 (Init[B], theorem 4.5)",
     standing="published",
     domain="at one setting of everything else; a method without published value is taken as LoRA, with a wide interval",
-    misfit=_method_misfit,
+    misfit=_always,
     log2_factor=_method_factor,
 )
 RULES = (METHOD, RANK, ALPHA, WIDTH, BATCH, SAMPLES)

@@ -51,6 +51,11 @@ def shift(method: str) -> Shift:
     return SHIFTS.get(second if second and first == "dora" else method, _UNKNOWN)
 
 
+def shift_sd(method: str) -> float:
+    """Return the standard deviation of a method's rate over LoRA's, in octaves; Init[B] follows full fine-tuning."""
+    return FULL_SD if method in FULL or start(method) == "B" else shift(method).sd_octaves
+
+
 def start(method: str) -> str | None:
     """Return how a method's factors start, None where that is not known or it has no pair of factors."""
     first, _, second = method.partition("+")
