@@ -94,6 +94,7 @@ class View:
 
 def look(plan: Plan, results: Sequence[Result]) -> tuple[View, ...]:
     """Return every choice as the results show it."""
+    results = sorted(results, key=lambda result: (result.trial_id, result.role))  # sums depend on their order
     choices = _space.choices(plan)
     offered = [candidate.config for choice in choices for candidate in choice.candidates]
     rule = _prior.rule(offered, lambda config: plan.survey_of(config).hidden_size)
