@@ -114,6 +114,7 @@ CONTENDERS = (
     Contender("Sobol", "sobol"),
     Contender("one_epoch", "one_epoch"),
     Contender("successive halving", "halving"),
+    Contender("ASHA", "asha"),
     Contender("TPE", "optuna", {"sampler": "TPESampler"}),
     Contender("TPE, multivariate", "optuna", {"sampler": "TPESampler", "sampler_options": {"multivariate": True}}),
     Contender("Gaussian process", "optuna", {"sampler": "GPSampler"}),
