@@ -162,7 +162,9 @@ def test_chunks_and_graphs_that_are_built_again_change_nothing():
 def test_a_block_of_the_joint_hessian_is_the_block():
     """The joint product is plain double backward through the packed model, adapters' kernel included."""
     setting = Setting(["lora", "pissa", "dora", "full"])
-    joint, site = Joint(setting.model, setting.state, setting.rows), "model.layers.1.self_attn.o_proj"
+    site = "model.layers.1.self_attn.o_proj"
+    joint = Joint(setting.model, setting.state, setting.rows, KEPT)
+    bare = Joint(setting.model, setting.state, setting.rows, 0)  # a trial and a row at a time
     blocks = setting.blocks(site)
     v_NP = torch.randn(blocks.num_blocks, blocks.length, dtype=torch.float64) * blocks.own_NP
     wide_NP = torch.zeros(joint.num_blocks, joint.length, dtype=torch.float64)
@@ -173,6 +175,7 @@ def test_a_block_of_the_joint_hessian_is_the_block():
         narrow, wide = (getattr(one, name)(v, everyone) for one, v in ((blocks, v_NP), (joint, wide_NP)))
         for mine, theirs in _places(setting.state, site):
             assert torch.allclose(narrow[mine], wide[theirs], rtol=1e-6, atol=1e-9)
+        assert torch.allclose(wide, getattr(bare, name)(wide_NP, everyone), rtol=1e-6, atol=1e-9)
     few = joint.hessian(wide_NP[[2]], [2])
     assert torch.allclose(few[0], joint.hessian(wide_NP, everyone)[2], rtol=1e-6, atol=1e-9)
     narrow, wide = blocks.gradients(), joint.gradients()
