@@ -258,12 +258,12 @@ def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
     middles = [_middle(arm) for arm in arms]
     there = middles[1:] + middles[:1] if variant.permuted else middles
     octaves = {m: variant.shift_octaves + to - at for m, at, to in zip(methods, middles, there, strict=True)}
-    true = _prior.expected
+    true = _prior.Rule.expected
 
-    def expected(configs: Sequence[Config], offered: Sequence[Config]) -> NDArray[np.float64]:
-        return true(configs, offered) + np.array([octaves[config.method] for config in configs])
+    def expected(rule: _prior.Rule, configs: Sequence[Config]) -> NDArray[np.float64]:
+        return true(rule, configs) + np.array([octaves[config.method] for config in configs])
 
-    with mock.patch.object(_prior, "expected", expected):
+    with mock.patch.object(_prior.Rule, "expected", expected):
         yield
 
 

@@ -58,12 +58,13 @@ def test_a_moved_prior_expects_the_best_rate_elsewhere():
     arms = case_of(("lora", "pissa")).arms
     arms = (arms[0], dataclasses.replace(arms[1], configs=tuple(c for c in arms[1].configs if c.learning_rate < 0.1)))
     configs = [arm.configs[0] for arm in arms]
-    true = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
+    rule = _prior.rule([config for arm in arms for config in arm.configs], lambda config: 64)
+    true = rule.expected(configs)
     with replays._moved(Variant("high", shift_octaves=2.0), arms):
-        found = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
+        found = rule.expected(configs)
     assert np.subtract(found, true) == pytest.approx([2.0, 2.0])
     with replays._moved(Variant("permuted", permuted=True), arms):
-        found = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
+        found = rule.expected(configs)
     # lora's nine rates have their middle an octave above that of pissa's first seven.
     assert np.subtract(found, true) == pytest.approx([-1.0, 1.0])
 
