@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
-.PHONY: demo test bench calibrate same check format clean
+.PHONY: demo test bench calibrate replay same check format clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)  ## the main job on the bundled model: 5 to 9 minutes on 2 cores, ends with the report's path
@@ -21,6 +21,9 @@ bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: two 
 
 calibrate: $(STAMP)  ## simulate whether verdicts are calibrated, and write docs/calibration.md: about 4 minutes on one core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.calibrate
+
+replay: $(STAMP)  ## run the searches on the recorded surfaces, and write docs/tuner.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.replay_page
 
 same: $(STAMP)  ## the losses of this tree and of git revision REF, compared to the bit: make same REF=HEAD~1
 	@$(BIN)/python scripts/same.py $(or $(REF),HEAD)

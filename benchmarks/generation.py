@@ -166,7 +166,7 @@ def same_share(one: list[list[list[int]]], other: list[list[list[int]]]) -> floa
 
 def main(
     adapters: Annotated[int, typer.Option(min=1)] = 16,
-    prompts: Annotated[int, typer.Option(min=1)] = 64,
+    prompts: Annotated[int, typer.Option(min=4, help="As many as a batch at the least.")] = 64,
     tokens: Annotated[int, typer.Option(min=1, help="Written after every prompt.")] = 64,
     measured: Annotated[int, typer.Option(min=1, help="Adapters that generate in turn.")] = 2,
     repeats: Annotated[int, typer.Option(min=1)] = 3,

@@ -1,7 +1,7 @@
 """How much would each grid cost? Plans studies of growing size and trains none of them."""
 
 import welltuned
-from welltuned.plan import summary
+from welltuned.plan_cost import summary
 from welltuned.study import Options, preview
 from welltuned.study.speed import speed
 

@@ -323,7 +323,7 @@ of five margins, as in the simulations.
 
 def page(scale: float) -> str:
     normal_num, exam_num, best_num, bootstrap_num, equal_num = (
-        int(scale * num) for num in (20_000, 2_000, 4_000, 400, 20_000)
+        int(scale * num) for num in (20_000, 2_000, 4_000, 400, 40_000)
     )
 
     def error(num: int) -> str:

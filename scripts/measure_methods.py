@@ -27,8 +27,9 @@ from welltuned.evaluate.generate import greedy
 from welltuned.export import _peft
 from welltuned.models import base as bases
 from welltuned.packing.batch import RowTable
+from welltuned.packing.group import Group
 from welltuned.packing.linear import PackedModel
-from welltuned.packing.state import Group, PackState, grouped, initial, site_scaling
+from welltuned.packing.state import PackState, grouped, initial, site_scaling
 from welltuned.plan import expand
 from welltuned.records import Config, Trial
 from welltuned.spec import Spec

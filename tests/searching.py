@@ -15,7 +15,7 @@ def plan_with(search: str, settings: str, text: str = TEXT) -> Plan:
     return plan_of(Spec.parse(text.replace("[search]", f'[search]\nsearch = "{search}"\n{settings}')))
 
 
-RATES = str([float(f"{10 ** (exponent / 8):.6g}") for exponent in range(-32, -7)])  # 1e-4 to 1e-1, 8 a decade
+RATES = str([float(f"{10 ** (exponent / 4):.6g}") for exponent in range(-16, -3)])  # 1e-4 to 1e-1, 4 a decade
 
 
 def wide(rates: str = RATES, batches: str = "[4, 8, 16, 32]") -> str:

@@ -23,12 +23,12 @@ ROWS = [
     "store executors sandbox analysis costs tasks spec adapter_folder model_facts",
     "search plan figures report",
     "audit",
-    "data models curvature objectives kernels protocol",
+    "data models objectives kernels protocol plan_cost",
     "methods",
     "packing",
     "evaluate survey",
     "train",
-    "worker",
+    "worker curvature",
     "study",
     "export",
     "cli",
@@ -295,7 +295,12 @@ def test_every_plugin_file_exports_its_object(folder):
 def test_every_dependency_is_declared_and_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[\[<>=!~;]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    optional = {re.split(r"[\[<>=!~;]", line)[0].replace("-", "_") for line in project["optional-dependencies"]["dev"]}
+    extras = {
+        extra: {re.split(r"[\[<>=!~;]", line)[0].replace("-", "_") for line in lines}
+        for extra, lines in project["optional-dependencies"].items()
+    }
+    declared |= {name for extra, names in extras.items() if extra != "dev" for name in names}
+    optional = extras["dev"] - declared
     used = {module.split(".")[0] for path in SOURCES for _, module in imports(path)}
     used = {DISTRIBUTIONS.get(name, name) for name in used}
     used -= set(sys.stdlib_module_names) | {"welltuned"}

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from small_study import TEXT, edited, forge_hashes, plan_of, survey_of
-from welltuned import data
+from welltuned import data, plan_cost
 from welltuned import plan as plans
 from welltuned.costs import flops, memory, packing
 from welltuned.errors import MachineError
@@ -357,7 +357,7 @@ def test_all_weights_are_planned_beside_other_methods(monkeypatch):
     forge_hashes(monkeypatch)
     tree = edited(model={"target_modules": ["q_proj"]}, axes={"method": ["lora", "full_all"]})
     plan = plan_of(Spec.model_validate(tree))
-    summary = plans.summary(plan, 8 * GIB, 1000.0)
+    summary = plan_cost.summary(plan, 8 * GIB, 1000.0)
     counts = {row.name: row.num_trainable for row in summary.arms}
     assert counts["full_all"] == (150_000, 150_000) and counts["lora"][1] < 10_000
     modules = {config.method: config.target_modules for arm in plan.arms for config in arm.configs}

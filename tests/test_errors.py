@@ -135,7 +135,7 @@ MESSAGES = [
     ),
     (
         dict(search={"search": "gird"}),
-        "search.search: got 'gird', expected the name of a search; did you mean 'grid'? Known: grid",
+        "search.search: got 'gird', expected the name of a search; did you mean 'grid'? Known: ",
     ),
     (
         dict(search={"seeds": 0}),

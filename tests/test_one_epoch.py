@@ -27,17 +27,17 @@ def cost_of(plan, results) -> float:
     return sum(choice.cost(r.config) for r in results if r.role is not Role.CONFIRM)
 
 
-@pytest.mark.parametrize(("budget", "share"), [(60, 4), (40, 8), (24, 16), (17, 32)])
+@pytest.mark.parametrize(("budget", "share"), [(31.2, 4), (20.8, 8), (12.5, 16), (8.9, 32)])
 def test_probes_are_as_long_as_half_of_the_budget_allows(budget, share):
-    """100 candidates; a probe of 512/share rows and 32 for its validation costs that over 512 + 4 x 32."""
+    """52 candidates; a probe of 512/share rows and 32 for its validation costs that over 512 + 4 x 32."""
     plan = plan_with("one_epoch", f"budget = {budget}", wide())
-    assert 100 * (512 / share + 32) / 640 <= budget / 2
+    assert 52 * (512 / share + 32) / 640 <= budget / 2
     proposals, _ = run(plan, answering(loss_of))
-    assert len(proposals[0].trials) == 100
+    assert len(proposals[0].trials) == 52
     # Whole optimizer steps: rounded to the batch size.
     assert all(abs(flops.num_samples(t.config) - 512 / share) <= t.config.batch_size / 2 for t in proposals[0].trials)
     longer = 2 * 512 / share
-    assert share == 4 or 100 * (longer + 32) / 640 > budget / 2
+    assert share == 4 or 52 * (longer + 32) / 640 > budget / 2
 
 
 @pytest.mark.parametrize("budget", [2, 5, 16, 37.5])

@@ -8,7 +8,7 @@ import pytest
 
 from small_study import SITES, STUDIES, TEXT, edited, forge_hashes, plan_of
 from welltuned import plan as plans
-from welltuned import plugins
+from welltuned import plan_cost, plugins
 from welltuned.costs import flops
 from welltuned.errors import InputError
 from welltuned.records import Config
@@ -277,14 +277,14 @@ def test_equal_budgets_are_not_noted():
 # Cost -----------------------------------------------------------------------------------------------------------------
 
 
-SPEEDS = {dtype: plans.Speed(flops_per_second=1e11, token_seconds=1e-5) for dtype in ("float32", "bfloat16")}
+SPEEDS = {dtype: plan_cost.Speed(flops_per_second=1e11, token_seconds=1e-5) for dtype in ("float32", "bfloat16")}
 
 
 def test_summary_shows_every_setting_and_the_whole_cost():
     plan = plan_of(Spec.parse(TEXT))
-    shown = plans.summary(plan, 4 * GIB, SPEEDS)
+    shown = plan_cost.summary(plan, 4 * GIB, SPEEDS)
     assert {row.field for row in shown.settings} >= {"name", "seed", "rank", "epsilon", "fresh_seeds"}
-    assert [(row.name, row.num_select, row.num_cells, row.num_confirm) for row in shown.arms] == [
+    assert [(row.name, row.num_select, row.num_winners, row.num_confirm) for row in shown.arms] == [
         ("lora", 4, 2, 4),
         ("pissa", 4, 2, 4),
     ]
@@ -300,7 +300,7 @@ def test_summary_shows_every_setting_and_the_whole_cost():
 
 def test_a_measured_rate_gives_the_training_time_and_evaluation_in_proportion():
     plan = plan_of(Spec.parse(TEXT))
-    cost = plans.summary(plan, 4 * GIB, 1000.0).cost
+    cost = plan_cost.summary(plan, 4 * GIB, 1000.0).cost
     train = sum(flops.work(t.config, plan.survey_of(t.config)).train_flops for t in plan.trials()) * 2  # as many reruns
     assert cost.seconds == pytest.approx(cost.num_tokens / 1000 * cost.flops / train)
     assert cost.seconds_from == "measured 1,000 tokens/s"
@@ -318,7 +318,7 @@ def test_packs_of_several_bases_are_apart_and_complete():
 def test_study_files_are_planned(path):
     spec = Spec.load(path)
     plan = plan_of(spec)
-    cost = plans.summary(plan, 8 * GIB, SPEEDS).cost
+    cost = plan_cost.summary(plan, 8 * GIB, SPEEDS).cost
     assert math.isfinite(cost.seconds) and cost.num_packs >= 1
     declared = "batch_size 256: only 16 optimizer steps" if path.stem == "batch_by_method" else "nothing"
     notes = [note for note in plan.notes if declared not in note]

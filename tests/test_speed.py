@@ -9,7 +9,7 @@ from small_study import TEXT
 from welltuned import cli
 from welltuned.executors import inline
 from welltuned.executors.machine import cache_folder
-from welltuned.plan import Speed
+from welltuned.plan_cost import Speed
 from welltuned.records import JobLost
 from welltuned.study import Note, Options, speed
 

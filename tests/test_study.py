@@ -399,7 +399,7 @@ def test_grading_that_never_fits_stops_the_run_and_loses_nothing(
     for attempt in range(8):
         (moods / f"exam-{attempt}").touch()
     with pytest.raises(
-        MachineError, match=r"grading 1 adapters: the worker was lost 4 times, .* free some memory and run"
+        MachineError, match=r"grading 1 adapter: the worker was lost 4 times, .* free some memory and run"
     ):
         _run(spec_file, tmp_path / "study")
     assert not Study(tmp_path / "study").declaration().finished

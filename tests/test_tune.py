@@ -157,6 +157,7 @@ def test_it_never_reads_test_data(tuned):
         assert all(result.test_correct is None for result in store.results())
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_it_hands_over_an_adapter_that_peft_loads(tuned):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -178,5 +179,31 @@ def test_called_again_it_trains_nothing_and_says_the_same(tuned, capsys, monkeyp
         main([*arguments, "--folder", str(folder)])
     assert (folder / "tuned.json").read_text() == before
     shown = capsys.readouterr().out
-    for words in ("learning rate", "run-equivalents", "on fresh seeds", "elsewhere", "adapter"):
+    for words in ("learning rate", "full trials' worth", "on fresh seeds", "elsewhere", "adapter"):
         assert words in shown
+
+
+def test_a_proxy_decides_the_batch_size_and_where_the_target_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    asked = request(base="abacus-middle", proxy="abacus-small", num_train=128, ranks=(4,), budget=Budget(runs=4.0))
+    notes = []
+    first = tune.prepare(asked, tmp_path / "out", Options())
+    assert (first.name, first.spec.model.base, first.spec.train.rank) == ("proxy", "abacus-small", 4)
+    tuned = tune.run(asked, first, Options(), notes.append)
+    target = tune.Spec.load(tmp_path / "out" / "study.toml")
+    moved = tuned.moved
+    assert moved is not None and target.model.base == tuned.config.base == "abacus-middle"
+    assert axes_of(target)["batch_size"] == (moved.setting.batch_size,)
+    rates = axes_of(target)["learning_rate"]
+    assert rates[0] <= moved.low / 1.9 and rates[-1] >= moved.high * 1.9  # an octave beyond either end
+    assert tuned.num_runs <= 4.0 + 1e-6
+    again = tune.run(asked, tune.prepare(asked, tmp_path / "out", Options()), Options(), notes.append)
+    assert again.belief == tuned.belief
+
+
+def test_a_proxy_that_costs_as_much_as_the_target_is_refused(tmp_path):
+    asked = request(base="abacus-small", proxy="abacus-large", budget=Budget(runs=4.0))
+    with pytest.raises(
+        InputError, match=r"--proxy: got 'abacus-large', expected a base whose full trials cost a small part"
+    ):
+        tune.prepare(asked, tmp_path / "out", Options())

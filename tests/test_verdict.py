@@ -372,7 +372,8 @@ def test_few_items_can_show_nothing_whatever_the_seeds():
     found = power.seeds_needed(power.Spread(0.005, 0.4, 0.2), 512, POINT)
     assert found.to_see is None and found.to_equate is None
     assert (
-        found.reason == "512 items are too few to see or to show equivalence within 1 point, with any number of seeds"
+        found.reason
+        == "512 test items are too few to see or to show equivalence within 1 point, with any number of fresh seeds"
     )
 
 
@@ -412,7 +413,7 @@ def test_what_is_needed_would_decide_and_one_fewer_would_not(mean, aim):
 
 def test_what_cannot_be_decided_says_why():
     one_seed = power.more_needed(crossed.interval(planted(1, 50, 0, 1, 0)), POINT)
-    assert one_seed.seeds is None and one_seed.reason == "one seed says nothing of other seeds; run at least 3"
+    assert one_seed.seeds is None and one_seed.reason == "one fresh seed says nothing of others; run at least 3"
     near = planted(3, 50, 0.3, 0.3, 0.3)
     near = power.more_needed(crossed.interval(near - near.mean() + 0.0101), POINT)
     assert near.seeds is None and near.both is None and "too near the margin" in near.reason

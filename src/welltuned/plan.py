@@ -1,4 +1,4 @@
-"""A study, planned: arms with equal budgets, checked against a survey of the base and data, and what they will cost.
+"""A study, planned: arms with equal budgets, checked against a survey of the base and data.
 
 `survey_configs(spec)` says what has to be looked at; `make(spec, surveys)` needs only the answers, so a plan is pure.
 Settings that cannot change a result are set to one canonical value, so that equal work has one id.
@@ -15,10 +15,10 @@ from typing import Any
 
 from welltuned import adapter_folder, fingerprint, plugins
 from welltuned.analysis.summary import PROBLEM
-from welltuned.costs import budget, flops, memory, packing
+from welltuned.costs import budget, flops, packing
 from welltuned.errors import InputError, problem
-from welltuned.records import Arm, Config, Role, Survey, TrainJob, Trial, value_at
-from welltuned.spec import FIRST_FRESH_SEED, SettingRow, Spec
+from welltuned.records import Arm, Config, Named, Role, Survey, TrainJob, Trial, value_at
+from welltuned.spec import FIRST_FRESH_SEED, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
 SHOWN_SITES = 3  # of those named in an error
@@ -62,6 +62,21 @@ class Plan:
     def width(self) -> int:
         """Return the trials of each method that a search asks for at once."""
         return self.spec.search.width
+
+    @property
+    def sampler(self) -> Named:
+        """Return the sampler of Optuna that search "optuna" asks."""
+        return Named(self.spec.search.sampler, tuple(self.spec.search.sampler_options.items()))
+
+    @property
+    def confirmed(self) -> tuple[str, ...]:
+        """Return the fields within which one winner is rerun: those of a cell, with a budget those of a choice."""
+        return self.cell if self.budget is None else ("method", *self.problem)
+
+    @property
+    def winners(self) -> dict[Arm, tuple[Config, ...]]:
+        """Return, for each arm, one configuration in the place of each winner: the one that reads most rows."""
+        return {arm: tuple(_dearest(arm.configs, self.confirmed).values()) for arm in self.arms}
 
     def reserve_of(self, config: Config) -> int:
         """Return the learning rates that this configuration's cell may try beyond its grid."""
@@ -126,7 +141,10 @@ def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
     paid = [_affordable(arm, _problem(cell), spec.search.budget) for arm in arms]
     budgets = budget.budgets(paid, surveyed, cell, _problem(cell), reserves)
     notes = (*_notes(spec, arms, surveys), *_budget_notes(budgets))
-    return Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+    plan = Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+    if problems := plugins.load("searches", spec.search.search).problems(plan):
+        raise InputError(problems)
+    return plan
 
 
 def _affordable(arm: Arm, problem: Sequence[str], run_equivalents: float | None) -> Arm:
@@ -144,6 +162,16 @@ def _affordable(arm: Arm, problem: Sequence[str], run_equivalents: float | None)
         number = min(len(configs), math.floor(run_equivalents))
         kept += [configs[place * len(configs) // number] for place in range(number)]
     return dataclasses.replace(arm, configs=tuple(kept))
+
+
+def _dearest(configs: Iterable[Config], fields: Sequence[str]) -> dict[budget.Key, Config]:
+    """Return, for each value of these fields, the configuration that reads most rows; the last where they are equal."""
+    found: dict[budget.Key, Config] = {}
+    for config in configs:
+        place = budget.key(config, fields)
+        if place not in found or flops.num_samples(config) >= flops.num_samples(found[place]):
+            found[place] = config
+    return found
 
 
 def _problem(cell: Sequence[str]) -> tuple[str, ...]:
@@ -385,145 +413,3 @@ def _survey_notes(survey: Survey) -> Iterable[str]:
         yield f"{survey.num_dropped} rows are dropped: nothing of their completion is left after truncation."
     if survey.num_duplicates:
         yield f"{survey.num_duplicates} training rows have a prompt that is also in validation or test."
-
-
-# What it costs --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ArmRow:
-    """One arm's budget: selection trials, cells, reruns, and the real tokens of the selection trials."""
-
-    name: str
-    num_select: int  # of the grid
-    num_reserve: int  # selection trials that are chosen as the study goes
-    num_cells: int
-    num_confirm: int  # in all
-    num_tokens: int  # of selection, the reserve's too
-    num_trainable: tuple[int, int]  # smallest and largest of its configurations
-    scalings: tuple[float, ...]  # effective multipliers, ascending
-    axes: tuple[tuple[str, int], ...]  # each axis with its number of values
-
-
-@dataclass(frozen=True)
-class Speed:
-    """How fast a machine trains: the rate of operations, and what every token costs beside its operations."""
-
-    flops_per_second: float
-    token_seconds: float
-    is_measured: bool = True  # False: assumed, since this machine was too busy
-
-    def seconds(self, num_tokens: float, operations: float) -> float:
-        """Return the time of this much work."""
-        return num_tokens * self.token_seconds + operations / self.flops_per_second
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the whole study takes, reruns and grading included."""
-
-    num_trials: int
-    num_packs: int  # of the selection trials
-    largest_pack: int  # trials
-    micro_rows: int  # of each trial, in the pack that needs most memory
-    num_pack: int  # trials of that pack
-    num_tokens: int  # of training
-    flops: float
-    seconds: float
-    seconds_from: str  # where the estimate comes from
-    memory: memory.Memory  # of the pack that needs most
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A plan as data for the screen: every setting, every arm, the cost, and the notes."""
-
-    settings: tuple[SettingRow, ...]
-    arms: tuple[ArmRow, ...]
-    cost: Cost
-    notes: tuple[str, ...]
-
-
-def summary(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, device: str = "cpu") -> Summary:
-    """Return everything that `plan` shows.
-
-    `speeds` is this machine's for each precision, or the tokens per second at which the study's own trials trained.
-    """
-    rows = tuple(_budget(arm, plan) for arm in plan.arms)
-    return Summary(plan.spec.rows(), rows, _cost(plan, memory_bytes, speeds, device), plan.notes)
-
-
-def _budget(arm: Arm, plan: Plan) -> ArmRow:
-    cells = _cells(plan, arm)
-    own = [one for one in plan.budgets if one.method == arm.name]
-    trained = [flops.num_trainable(config, plan.survey_of(config)) for config in arm.configs]
-    return ArmRow(
-        name=arm.name,
-        num_select=len(arm.configs),
-        num_reserve=sum(one.num_reserve for one in own),
-        num_cells=len(cells),
-        num_confirm=len(cells) * arm.num_confirm,
-        num_tokens=round(sum(one.num_tokens for one in own)),
-        num_trainable=(min(trained), max(trained)),
-        scalings=tuple(sorted({config.scaling for config in arm.configs})),
-        axes=tuple((field, len(values)) for field, values in plan.spec.axes_of(arm.name).items()),
-    )
-
-
-def _cells(plan: Plan, arm: Arm) -> dict[tuple[object, ...], Config]:
-    """Return one configuration of each of an arm's cells; the learning rate does not change the cost."""
-    return {tuple(getattr(config, field) for field in plan.cell): config for config in arm.configs}
-
-
-def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, device: str) -> Cost:
-    reruns = [config for arm in plan.arms for config in _cells(plan, arm).values() for _ in range(arm.num_confirm)]
-    reserve = [
-        config
-        for arm in plan.arms
-        for config in _cells(plan, arm).values()
-        for _ in range(plan.reserve_of(config) * plan.spec.search.seeds)
-    ]
-    configs = [trial.config for trial in plan.trials()] + reserve + reruns
-    work = [flops.work(config, plan.survey_of(config)) for config in configs]
-    num_tokens = sum(item.num_tokens for item in work)
-    exams = [config for config in reruns if config.task in plan.graded_tasks]
-    parts = [
-        *((config.dtype, item.num_tokens, item.train_flops) for config, item in zip(configs, work, strict=True)),
-        *((config.dtype, 0.0, item.validation_flops) for config, item in zip(configs, work, strict=True)),
-        *((config.dtype, 0.0, exam_flops(config, plan.survey_of(config))) for config in exams),
-    ]
-    operations = sum(count for _, _, count in parts)
-    if isinstance(speeds, Mapping):
-        seconds = sum(speeds[dtype].seconds(tokens, count) for dtype, tokens, count in parts)
-        measured = all(speeds[config.dtype].is_measured for config in configs)
-        origin = "from a short measurement of this machine" if measured else "assumed for two cores, not measured"
-    else:  # evaluating is as fast, per operation, as training was measured to be
-        seconds = num_tokens / speeds * operations / sum(item.train_flops for item in work)
-        origin = f"measured {speeds:,.0f} tokens/s"
-    jobs = plan.packs(memory_bytes, device)
-    job, need = max(((job, _pack_memory(job, plan, device)) for job in jobs), key=lambda pair: pair[1].total_bytes)
-    return Cost(
-        num_trials=len(configs),
-        num_packs=len(jobs),
-        largest_pack=max(len(job.trials) for job in jobs),
-        num_pack=len(job.trials),
-        micro_rows=job.micro_rows,
-        num_tokens=round(num_tokens),
-        flops=operations,
-        seconds=seconds,
-        seconds_from=origin,
-        memory=need,
-    )
-
-
-def _pack_memory(job: TrainJob, plan: Plan, device: str) -> memory.Memory:
-    configs = [trial.config for trial in job.trials]
-    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows, device, job.recompute)
-
-
-def exam_flops(config: Config, survey: Survey) -> float:
-    """Return the operations of reading every test prompt and writing the longest answer that is allowed."""
-    num_tokens = survey.mean_tokens - survey.mean_target_tokens + plugins.load("tasks", config.task).max_new_tokens
-    weights = survey.num_base_weights + survey.num_head_weights + flops.num_added(config, survey)
-    weights += flops.num_frozen(config, survey)
-    return math.ceil(config.num_test * num_tokens) * flops.FORWARD * weights

@@ -81,16 +81,17 @@ def lines(ground: Ground, baseline: str) -> list[str]:
     needed = power.seeds_needed(power.accuracy_spread(), ground.num_test, ground.margin)
     margin = f"accuracy, margin {ground.margin.text} ({ground.margin.reason})"
     wanted = [
-        f"{plural(seeds, 'seed')} to {aim}"
+        f"{plural(seeds, 'fresh seed')} to {aim}"
         for seeds, aim in ((needed.to_see, "see a difference of the margin"), (needed.to_equate, "show equivalence"))
         if seeds is not None
     ]
     wanted += [needed.reason] if needed.reason else []
+    ours = plural(ground.num_seeds, "fresh seed")
     return [
         f"verdict{where}: against {baseline} on {margin}",
         f"sizes:   standard error of one accuracy at 50 %: validation {_error(ground.num_validation)} points "
         f"({ground.num_validation:,} rows), test {_error(ground.num_test)} points ({ground.num_test:,})",
-        f"seeds:   {ground.num_seeds} fresh ones; with a chance of {100 * needed.power:g} %: {'; '.join(wanted)}",
+        f"seeds:   {ours}; with a chance of {100 * needed.power:g} %: {'; '.join(wanted)}",
     ]
 
 

@@ -499,6 +499,7 @@ class Declaration:
     num_lost: int  # jobs that were lost to the machine and run again
     environments: tuple[str, ...]  # JSON, one for each distinct one
     finished: bool = True  # the search wants nothing more
+    budget: float | None = None  # run-equivalents that a search could spend on each method; None: it trained the grid
     num_planned: int | None = None  # trials in all, fresh-seed reruns included; None where not known
     comparison: Comparison | None = None  # None: no verdict is stored
     hindsight: tuple[Hindsight, ...] = ()  # empty: no oracle pass was run
@@ -513,6 +514,17 @@ class Arm:
     name: str
     configs: tuple[Config, ...]
     num_confirm: int  # fresh-seed reruns of each cell's winner
+
+
+Option = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Named:
+    """A class of another library, by its name, and the arguments that it is made with."""
+
+    name: str
+    options: tuple[tuple[str, Option], ...] = ()
 
 
 @dataclass(frozen=True)

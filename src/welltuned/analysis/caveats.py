@@ -42,16 +42,40 @@ def caveats(results: Sequence[Result], declaration: Declaration) -> tuple[Caveat
     return tuple(caveat for check in CHECKS for caveat in check(facts))
 
 
+def _edges_of(facts: _Facts) -> list[tuple[SummaryRow, str]]:
+    """Return every cell with the edge that its best learning rate lies on.
+
+    A search with a budget tries few rates in a cell: its choice is judged beside all that it tried with the method.
+    """
+    if facts.declaration.budget is None:
+        return [(row, row.optimum.edge) for row in facts.rows if row.optimum is not None]
+    found: list[tuple[SummaryRow, str]] = []
+    for row in winners(facts.rows):
+        tried = {result.config.learning_rate for result in _tried(facts, row)}
+        ends = {min(tried): "low", max(tried): "high"} if len(tried) > 1 else dict.fromkeys(tried, "both")
+        found.append((row, ends.get(row.config.learning_rate, "")))
+    return found
+
+
+def _tried(facts: _Facts, row: SummaryRow) -> list[Result]:
+    """Return what was trained to choose this row's method within its problem, probes included."""
+    mine = (
+        result for result in facts.results if result.role is not Role.CONFIRM and result.config.method == row.method
+    )
+    return [result for result in mine if all(getattr(result.config, name) == value for name, value in row.problem)]
+
+
 def _edges(facts: _Facts) -> list[Caveat]:
     found: list[Caveat] = []
     sides = {"low": "lowest", "high": "highest"}
+    edges = _edges_of(facts)
     for side, word in sides.items():
-        rows = [row for row in facts.rows if row.optimum is not None and row.optimum.edge == side]
+        rows = [row for row, edge in edges if edge == side]
         if rows:
             shown = _named([f"{row.label} ({rate_text(row.selected_rate)})" for row in rows])
             text = f"The best learning rate is the {word} tried in {shown}: a better one may lie beyond."
             found.append(Caveat("edge", True, text))
-    single = [row.label for row in facts.rows if row.optimum is not None and row.optimum.edge == "both"]
+    single = [row.label for row, edge in edges if edge == "both"]
     if single:
         text = f"No learning rate stands out between others in {_named(single)}: the learning rate is not tuned there."
         found.append(Caveat("edge", True, text))
@@ -86,7 +110,8 @@ def _diverged(facts: _Facts) -> list[Caveat]:
 
 def _seeds(facts: _Facts) -> list[Caveat]:
     found: list[Caveat] = []
-    unconfirmed = [row.label for row in facts.rows if not row.fresh]
+    chosen = facts.rows if facts.declaration.budget is None else winners(facts.rows)
+    unconfirmed = [row.label for row in chosen if not row.fresh]
     if unconfirmed:
         text = f"No fresh-seed rerun of {_named(unconfirmed)}: its loss was selected on and is too good."
         found.append(Caveat("single seed", True, text))
@@ -104,15 +129,19 @@ def _budgets(facts: _Facts) -> list[Caveat]:
     trials: Counter[str] = Counter()
     tokens: defaultdict[str, int] = defaultdict(int)
     for result in facts.results:
-        if result.role is Role.SELECT:
+        if result.role is not Role.CONFIRM:
             trials[result.config.method] += 1
             tokens[result.config.method] += result.num_tokens
     if len(trials) < 2:
         return []
     same_trials = len(set(trials.values())) == 1
-    if same_trials and max(tokens.values()) <= (1 + UNEQUAL) * min(tokens.values()):
+    same_tokens = max(tokens.values()) <= (1 + UNEQUAL) * min(tokens.values())
+    if same_tokens and (same_trials or facts.declaration.budget is not None):
         return []
     shown = ", ".join(f"{method} {plural(trials[method], 'trial')} and {tokens[method]:,} tokens" for method in trials)
+    if facts.declaration.budget is not None:
+        had = f"Every method could spend {facts.declaration.budget:g} run-equivalents, and they spent {shown}"
+        return [Caveat("budget", False, f"{had}; a diverged trial ends early, and a search may be done before.")]
     why = "; a diverged trial ends early" if same_trials else ""
     return [Caveat("budget", not same_trials, f"The methods were not tuned at equal cost: {shown}{why}.")]
 

@@ -26,6 +26,7 @@ from welltuned.analysis.wording import Key, label, plural, rate_text
 from welltuned.records import Best, Comparison, Forgetting, Pair, Result, Retained, Role, Status
 
 ACCURACY, LOSS = "accuracy", "loss"
+AIMS = {Kind.BETTER: "that it is better", Kind.WORSE: "that it is worse", Kind.EQUIVALENT: "equivalence"}
 Seeds = tuple[int, int, int]
 
 
@@ -91,42 +92,8 @@ def _seeds(result: Result) -> Seeds:
 
 
 def _pair(ours: _Side, theirs: _Side, terms: Terms) -> Pair:
-    arrays = _arrays([ours, theirs], terms.metric)
-    if not arrays:
-        return _no_pair(ours, theirs, terms)
-    one, other = arrays
-    interval = crossed.interval(paired.differences(one, other))
-    margin = _margin(terms, float(other.mean()))
-    verdict = decide(interval, margin)
-    return Pair(
-        problem=_words(terms.problem),
-        method=ours.row.method,
-        baseline=theirs.row.method,
-        method_label=ours.label,
-        baseline_label=theirs.label,
-        metric=terms.metric,
-        method_value=float(one.mean()),
-        baseline_value=float(other.mean()),
-        num_seeds=interval.num_seeds,
-        num_items=interval.num_items if terms.metric == ACCURACY else None,
-        margin=margin.value,
-        difference=interval.mean,
-        low=interval.low95,
-        high=interval.high95,
-        low_90=interval.low90,
-        high_90=interval.high90,
-        p_value=interval.p_value(),
-        p_holm=None,
-        verdict=verdict.kind.value,
-        words=verdict.words,
-        decides=_decides(interval, margin) if verdict.kind is Kind.UNDECIDED else "",
-        reason=interval.reason,
-    )
-
-
-def _no_pair(ours: _Side, theirs: _Side, terms: Terms) -> Pair:
     reason = f"no fresh seed has a {terms.metric} of both"
-    return Pair(
+    unpaired = Pair(
         problem=_words(terms.problem),
         method=ours.row.method,
         baseline=theirs.row.method,
@@ -150,6 +117,33 @@ def _no_pair(ours: _Side, theirs: _Side, terms: Terms) -> Pair:
         decides="run the study again where the machine does not lose its reruns",
         reason=reason,
     )
+    arrays = _arrays([ours, theirs], terms.metric)
+    return _judged(unpaired, arrays[0], arrays[1], terms) if arrays else unpaired
+
+
+def _judged(pair: Pair, one: paired.Floats, other: paired.Floats, terms: Terms) -> Pair:
+    """Return the pair with what its values say, one row a shared seed."""
+    interval = crossed.interval(paired.differences(one, other))
+    margin = _margin(terms, float(other.mean()))
+    verdict = decide(interval, margin)
+    return dataclasses.replace(
+        pair,
+        method_value=float(one.mean()),
+        baseline_value=float(other.mean()),
+        num_seeds=interval.num_seeds,
+        num_items=interval.num_items if terms.metric == ACCURACY else None,
+        margin=margin.value,
+        difference=interval.mean,
+        low=interval.low95,
+        high=interval.high95,
+        low_90=interval.low90,
+        high_90=interval.high90,
+        p_value=interval.p_value(),
+        verdict=verdict.kind.value,
+        words=verdict.words,
+        decides=_decides(interval, margin) if verdict.kind is Kind.UNDECIDED else "",
+        reason=interval.reason,
+    )
 
 
 def _margin(terms: Terms, baseline_value: float) -> Margin:
@@ -165,7 +159,7 @@ def _decides(interval: crossed.CrossedInterval, margin: Margin) -> str:
     ways += [plural(needed.items, "more test item")] if needed.items else []
     if not ways and needed.both:
         ways = [f"{plural(needed.both[0], 'more fresh seed')} and {plural(needed.both[1], 'more test item')}"]
-    aim = f" ({needed.aim})" if needed.aim and ways else ""
+    aim = f" to show {AIMS[needed.aim]}" if needed.aim and ways else ""
     return f"about {' or '.join(ways)}{aim}" if ways else needed.reason
 
 

@@ -123,14 +123,15 @@ def seeds_needed(spread: Spread, num_items: int, margin: Margin, power: float = 
         lambda seeds: chances(spread, seeds, num_items, 0.0, value).equivalent >= power, 2, MOST_SEEDS
     )
     missing = [text for text, seeds in (("see", to_see), ("show equivalence within", to_equate)) if seeds is None]
-    reason = f"{num_items:,} items are too few to {' or to '.join(missing)} {margin.text}, with any number of seeds"
+    short = f"{num_items:,} test items are too few"
+    reason = f"{short} to {' or to '.join(missing)} {margin.text}, with any number of fresh seeds"
     return SeedsNeeded(to_see, to_equate, power, reason if missing else "")
 
 
 def more_needed(interval: CrossedInterval, margin: Margin) -> Needed:
     """Return how many more seeds, items or both would decide; zeros where the verdict stands already."""
     if interval.standard_error is None or interval.scope is Scope.ITEMS:
-        reason = interval.reason or "one seed says nothing of other seeds; run at least 3"
+        reason = interval.reason or "one fresh seed says nothing of others; run at least 3"
         return Needed(None, None, None, None, reason)
     verdict = decide(interval, margin)
     if verdict.kind is not Kind.UNDECIDED:
@@ -151,7 +152,11 @@ def more_needed(interval: CrossedInterval, margin: Margin) -> Needed:
     items = None
     if interval.scope is Scope.BOTH:
         items = _smallest(lambda number: decides(now_seeds, number), now_items, MOST_ITEMS)
-    reason = "" if seeds is not None or items is not None else "neither more seeds nor more items alone would decide it"
+    reason = (
+        ""
+        if seeds is not None or items is not None
+        else "neither more fresh seeds nor more test items alone would decide it"
+    )
     return Needed(
         seeds=None if seeds is None else seeds - now_seeds,
         items=None if items is None else items - now_items,

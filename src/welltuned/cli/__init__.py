@@ -27,6 +27,7 @@ VERBS = {
     "export": "Write a trial's adapter as a PEFT folder, or as a merged model.",
     "advise": "Say what learning rate the rules suggest, with their known errors; trains nothing.",
     "audit": "Say what was tuned for whom in a table of results, and which conclusions survive.",
+    "curvature": "Measure how curved the loss is in each method's numbers.",
     "methods": "List the fine-tuning methods, or explain one.",
     "doctor": "Check this machine, or a method on a model of yours.",
 }

@@ -19,10 +19,13 @@ from welltuned.records import (
     Outcome,
     Progress,
     RetentionJob,
+    Role,
     Status,
     Survey,
+    SurveyJob,
     TrainJob,
 )
+from welltuned.store import Counts
 from welltuned.study import Note, Notice, Planned, Started
 
 PLAIN_SECONDS = 15.0  # between two plain lines of progress
@@ -57,6 +60,7 @@ class State:
     note: str = ""
     began_seconds: float = 0.0
     began_share: float = 0.0
+    is_open: bool = False  # the search will want more trials than are known
 
     def share(self) -> float:
         """Return the share of the study's trials that are trained, those that are under way in part."""
@@ -66,12 +70,14 @@ class State:
 
     def left_seconds(self, now: float) -> float | None:
         """Return the time that is left if it goes on like this; None before anything can be said."""
+        if self.is_open:
+            return None
         gained, left = self.share() - self.began_share, 1 - self.share()
         return (now - self.began_seconds) / gained * left if gained > 0.005 and left > 0 else None
 
     def text(self, now: float) -> str:
         """Say it in one line."""
-        parts = [f"{self.num_ended}/{self.num_trials} trials"]
+        parts = [f"{self.num_ended}/{self.num_trials} trials{' known so far' if self.is_open else ''}"]
         if self.num_diverged:
             parts.append(f"{self.num_diverged} diverged")
         if self.tokens_per_second:
@@ -90,6 +96,8 @@ class Observer:
         self._screen = screen
         self._clock = clock
         self._state = State(began_seconds=clock())
+        self._num_confirm: int | None = None  # reruns to come, of a search that chooses its trials as it goes
+        self._reruns_known = False
 
     def __enter__(self) -> "Observer":
         return self
@@ -126,19 +134,33 @@ class Observer:
     def _planned(self, event: Planned) -> None:
         plan, counts = event.plan, event.counts
         num_select = sum(one.num_trials for one in plan.budgets)
-        cells = {tuple(getattr(config, name) for name in plan.cell) for arm in plan.arms for config in arm.configs}
-        num_confirm = len(cells) * plan.spec.search.fresh_seeds
+        num_confirm = sum(len(configs) * arm.num_confirm for arm, configs in plan.winners.items())
         self._state.num_trials = num_select + num_confirm
+        self._num_confirm = None if plan.budget is None else num_confirm
         self._state.num_ended = counts.num_trials - counts.num_open
         self._state.num_diverged = counts.num_diverged
         self._state.began_share, self._state.began_seconds = self._state.share(), self._clock()
         reruns = f" and {plural(num_confirm, 'rerun')} on fresh seeds" if num_confirm else ""
-        self._screen.line(f"{plan.spec.name}: {plural(num_select, 'trial')}{reruns}")
+        if plan.budget is None:
+            self._screen.line(f"{plan.spec.name}: {plural(num_select, 'trial')}{reruns}")
+        else:
+            cost = f"the cost of {plural(num_select, 'full trial')}"
+            self._screen.line(f"{plan.spec.name}: search {plan.spec.search.search} at {cost}{reruns}")
+        self._expect(counts, reruns_known=False)
         if self._state.num_ended:
             self._screen.line(f"going on: {plural(self._state.num_ended, 'trial')} are done already")
 
+    def _expect(self, counts: Counts, reruns_known: bool) -> None:
+        """Count the trials that are known so far, where a search chooses them as it goes."""
+        if self._num_confirm is not None:
+            self._state.is_open = not reruns_known
+            self._state.num_trials = counts.num_trials + (0 if reruns_known else self._num_confirm)
+
     def _started(self, event: Started) -> None:
         job = event.job
+        if not isinstance(job, SurveyJob):
+            self._reruns_known = self._reruns_known or any(trial.role is Role.CONFIRM for trial in job.trials)
+        self._expect(event.counts, self._reruns_known)
         self._state.num_ended = event.counts.num_trials - event.counts.num_open
         self._state.job_fraction, self._state.note = 0.0, ""
         self._state.job_trials = len(job.trials) if isinstance(job, TrainJob) else 0

@@ -63,13 +63,13 @@ def verdict_lines(declaration: Declaration) -> list[str]:
 
 
 def _pair(pair: Pair) -> tuple[str, ...]:
-    write = _points if pair.metric == "accuracy" else _nats
-    span = DASH if pair.low is None or pair.high is None else f"[{write(pair.low)}, {write(pair.high)}]"
+    unit, number = ("points", _points) if pair.metric == "accuracy" else ("nats", _nats)
+    span = DASH if pair.low is None or pair.high is None else f"[{number(pair.low)}, {number(pair.high)}]"
     where = f" ({pair.problem})" if pair.problem else ""
     return (
         pair.method + where,
         pair.baseline,
-        DASH if pair.difference is None else write(pair.difference),
+        DASH if pair.difference is None else f"{number(pair.difference)} {unit}",
         span,
         DASH if pair.p_holm is None else f"{pair.p_holm:.3f}",
         pair.words,
@@ -78,11 +78,11 @@ def _pair(pair: Pair) -> tuple[str, ...]:
 
 
 def _points(share: float) -> str:
-    return f"{signed(100 * share, 1)} points"
+    return signed(100 * share, 1)
 
 
 def _nats(nats: float) -> str:
-    return f"{signed(nats, 4)} nats"
+    return signed(nats, 4)
 
 
 def best_trial(results: Sequence[Result]) -> Result:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from welltuned.analysis.cells import key_of
-from welltuned.analysis.summary import SummaryRow, summarise
+from welltuned.analysis.summary import PROBLEM, SummaryRow, summarise
 from welltuned.analysis.wording import Key, count_text, label, nats_text, plural, rate_text
 from welltuned.cli._text import duration, table
 from welltuned.costs import flops
@@ -70,7 +70,9 @@ def read(store: Store) -> Standing:
     known = Counter(key_of(trial.config, cell) for trial in trials if trial.role is Role.SELECT)
     ended_of = Counter(key_of(result.config, cell) for result in results if result.role is Role.SELECT)
     reruns_known = any(trial.role is Role.CONFIRM for trial in trials)
-    fresh_seeds = Spec.parse(store.spec_text).search.fresh_seeds
+    search = Spec.parse(store.spec_text).search
+    # One winner of each cell is rerun; with a budget, one of each method and problem.
+    confirmed = known if search.budget is None else {tuple(part for part in key if _is_choice(part)) for key in known}
     running = jobs[0] if jobs else None  # the loop runs them one after the other
     ended = {result.trial_id for result in results}
     doing, under_way = "", 0.0
@@ -84,7 +86,7 @@ def read(store: Store) -> Standing:
     return Standing(
         name=store.name,
         counts=store.counts(),
-        num_reruns=0 if reruns_known else len(known) * fresh_seeds,
+        num_reruns=0 if reruns_known else len(confirmed) * search.fresh_seeds,
         doing=doing,
         num_under_way=under_way,
         seconds_per_trial=seconds,
@@ -93,6 +95,10 @@ def read(store: Store) -> Standing:
         rows=summarise(results, cell),
         finished=store.fact("finished") is not None,
     )
+
+
+def _is_choice(part: tuple[str, object]) -> bool:
+    return part[0] == "method" or part[0] in PROBLEM
 
 
 def lines(standing: Standing, quiet_seconds: float = 0.0) -> tuple[str, str]:

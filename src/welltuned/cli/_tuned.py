@@ -17,8 +17,7 @@ def tuned_text(tuned: Tuned) -> str:
     own = tuned.best_rate
     low, high = (None, None) if own is None else rate_interval(own.log2_rate, own.sd)
     rate_span = DASH if low is None else f"{rate_text(low)} to {rate_text(high)} (95 %)"
-    plateau = DASH if belief.plateau is None else f"{belief.plateau[0]} to {belief.plateau[1]}"
-    good = f"within {100 * belief.margin:g} %: {plateau}; the largest: {belief.efficient_batch or DASH}"
+    good = f"as good within {100 * belief.margin:g} %: {_span(belief.plateau)}"
     loss_span = f"{nats_text(belief.low_nll)} to {nats_text(belief.high_nll)} (95 %)"
     reruns = ", ".join(nats_text(result.validation_nll) for result in tuned.reruns) or DASH
     rows = [
@@ -32,13 +31,13 @@ def tuned_text(tuned: Tuned) -> str:
         ),
         ("on fresh seeds", reruns, plural(len(tuned.reruns), "rerun")),
     ]
-    spent = f"{tuned.num_runs:.1f} of {tuned.budget_runs:.1f} run-equivalents"
+    spent = f"{tuned.num_runs:.1f} of {tuned.budget_runs:.1f} full trials' worth"
     full, probes = plural(belief.num_full, "full trial"), plural(belief.num_probes, "short one")
     return "\n".join(
         [
             f"tuned {config.method} on {config.base}: {full}, {probes} and the reruns, {spent}",
             "",
-            table(("", "choice", "as good, or as likely"), rows),
+            table(("", "choice", ""), rows),
             "",
             "best learning rate and expected loss elsewhere:",
             table(("rank", "batch size", "learning rate", "95 %", "expected loss"), _elsewhere(belief)),
@@ -46,6 +45,17 @@ def tuned_text(tuned: Tuned) -> str:
             *endings(tuned),
         ]
     )
+
+
+def _span(ends: tuple[int, int] | None) -> str:
+    """Write a range of batch sizes.
+
+    >>> _span((8, 32)), _span((4, 4)), _span(None) == DASH
+    ('8 to 32', '4 only', True)
+    """
+    if ends is None:
+        return DASH
+    return f"{ends[0]} only" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def _elsewhere(belief: Belief) -> list[tuple[str, ...]]:
@@ -73,12 +83,8 @@ def endings(tuned: Tuned) -> list[str]:
         lines.append(f"Your budget only separates learning rates within a factor of {2.0 ** (NORMAL_95 * own.sd):.1f}.")
     if own is not None and own.edge:
         lines.append(f"The best learning rate is at the {own.edge} end of those offered, or beyond it.")
-    if belief.batch_edge:
-        end = "largest" if belief.batch_edge == "high" else "smallest"
-        lines.append(f"The best batch size is the {end} offered; one beyond it may be better.")
-    if belief.rank_edge:
-        end = "largest" if belief.rank_edge == "high" else "smallest"
-        lines.append(f"The best rank is the {end} offered; one beyond it may be better.")
+    lines += _edge("batch size", belief.batch_edge, {one.batch_size for one in belief.best_rates})
+    lines += _edge("rank", belief.rank_edge, {one.rank for one in belief.best_rates})
     if belief.probability_near_best is not None:
         chance, epsilon = 100 * belief.probability_near_best, 100 * belief.epsilon
         lines.append(
@@ -90,6 +96,14 @@ def endings(tuned: Tuned) -> list[str]:
     if belief.prior_widened > 1:
         lines.append("The learning rates contradicted what is known of other models, which was then trusted less.")
     return lines
+
+
+def _edge(what: str, edge: str, offered: set[int]) -> list[str]:
+    """Say where the best is an end of what was offered; of one value there is nothing to say."""
+    if len(offered) == 1 or not edge:
+        return []
+    end, beyond = ("largest", "larger") if edge == "high" else ("smallest", "smaller")
+    return [f"The best {what} is the {end} offered; a {beyond} one may be better."]
 
 
 def as_data(tuned: Tuned) -> dict[str, object]:

@@ -10,9 +10,14 @@ from welltuned.cli._options import Device, Folder, Json, Memory, StudyFile, Thre
 from welltuned.cli._text import duration, print_json, size, table
 
 if TYPE_CHECKING:
-    from welltuned.plan import ArmRow, Cost, Plan, Summary
+    from welltuned.plan import Plan
+    from welltuned.plan_cost import ArmRow, Cost, Summary
     from welltuned.records import Event
     from welltuned.study import Notice
+
+GRID = ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier")
+# With a budget: what there is to choose from, what choosing may cost in full runs, and how many are chosen in the end.
+BUDGET = ("arm", "axes", "combinations", "budget", "chosen", "reruns", "tokens", "trainable", "multiplier")
 
 
 def command(
@@ -25,7 +30,7 @@ def command(
 ) -> None:
     """Show what a study would do and cost; trains nothing."""
     from welltuned import study as studies
-    from welltuned.plan import summary
+    from welltuned.plan_cost import summary
     from welltuned.spec import Spec
     from welltuned.study.speed import speed
 
@@ -60,12 +65,9 @@ def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:
         "",
         table(("setting", "value", "from"), settings),
         "",
-        table(
-            ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier"),
-            [_arm(row) for row in summary.arms],
-        ),
+        table(GRID if plan.budget is None else BUDGET, [_arm(row) for row in summary.arms]),
         "",
-        *_cost(summary.cost, memory_bytes),
+        *_cost(plan, summary.cost, memory_bytes),
     ]
     lines += verdict_lines(plan)
     lines += ["", *(f"note: {note}" for note in summary.notes)] if summary.notes else []
@@ -88,8 +90,8 @@ def _arm(row: "ArmRow") -> tuple[str, ...]:
         row.name,
         " x ".join(f"{field} ({num})" for field, num in row.axes) or DASH,
         f"{row.num_select:,}",
-        str(row.num_reserve),
-        str(row.num_cells),
+        str(row.num_reserve) if row.budget is None else f"{row.budget:g} runs",
+        str(row.num_winners),
         str(row.num_confirm),
         f"{row.num_tokens:,}",
         f"{low:,}" if low == high else f"{low:,} to {high:,}",
@@ -97,11 +99,15 @@ def _arm(row: "ArmRow") -> tuple[str, ...]:
     )
 
 
-def _cost(cost: "Cost", memory_bytes: int) -> list[str]:
+def _cost(plan: "Plan", cost: "Cost", memory_bytes: int) -> list[str]:
     terms = [f"{name} {size(value)}" for name, value in cost.memory.terms().items() if value]
     needed, given = size(cost.memory.total_bytes), size(memory_bytes)
     shape = f"{cost.num_pack} trials x {cost.micro_rows} {'row' if cost.micro_rows == 1 else 'rows'}"
+    search = plan.spec.search.search
+    chosen = f"search: {search} spends up to {plan.budget:g} run-equivalents on each method" if plan.budget else ""
+    within = f" within each {' and '.join(plan.problem)}" if plan.problem else ""
     return [
+        *([f"{chosen}{within}; counted below as full trials"] if chosen else []),
         f"in all: {cost.num_trials:,} trials with reruns, {cost.num_tokens:,} training tokens, {cost.flops:.2g} FLOPs",
         f"packs:  {cost.num_packs} to select, at most {cost.largest_pack} trials train together",
         f"time:   about {duration(cost.seconds)} ({cost.seconds_from})",

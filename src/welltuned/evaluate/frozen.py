@@ -10,7 +10,8 @@ from torch import Tensor
 
 from welltuned.methods._low_rank import anchored, factors, plain
 from welltuned.methods._method import Frozen, Parametrisation, State
-from welltuned.packing.state import Group, PackState
+from welltuned.packing.group import Group
+from welltuned.packing.state import PackState
 
 
 def frozen(state: PackState, positions: Sequence[int], dtype: torch.dtype) -> PackState:

@@ -21,11 +21,14 @@ def sums(loss_K: Tensor, trial_K: Tensor, num_trials: int) -> Tensor:
     return torch.segment_reduce(loss_K.double(), "sum", lengths=counts_N, initial=0.0)
 
 
-def validation_nll(model: PackedModel, state: PackState | None, table: RowTable) -> list[float]:
-    """Return each trial's mean loss over all target tokens of the table's rows (one number for the bare base)."""
+def validation_nll(
+    model: PackedModel, state: PackState | None, table: RowTable, rows: np.ndarray | None = None
+) -> list[float]:
+    """Return each trial's mean loss over all target tokens of the table's rows, or of some (one for the bare base)."""
+    chosen = np.arange(len(table.lengths)) if rows is None else rows
     num_trials = 1 if state is None else state.num_trials
     total_N = torch.zeros(num_trials, dtype=torch.float64, device=table.device)
-    order = np.argsort(-table.lengths, kind="stable")  # rows of equal length together: less padding
+    order = chosen[np.argsort(-table.lengths[chosen], kind="stable")]  # rows of equal length together: less padding
     first = 0
     while first < len(order):
         width = max(1, TOKENS_PER_PASS // (num_trials * int(table.lengths[order[first]])))
@@ -37,4 +40,4 @@ def validation_nll(model: PackedModel, state: PackState | None, table: RowTable)
             chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
             loss_K = causal_lm.losses(chosen_KF, model.base.head, block.targets_K, model.base.vocab_size)
         total_N += sums(loss_K, block.row_K // len(rows), num_trials)
-    return (total_N / int(table.num_targets.sum())).tolist()
+    return (total_N / int(table.num_targets[chosen].sum())).tolist()

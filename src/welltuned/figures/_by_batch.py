@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LOWEST_END = 0.25  # of the lowest seed: a t interval's end below it leaves the panel, as one below 0 must; assumed
+
+
 @dataclass(frozen=True)
 class Reading:
     """One cell: the interval over its fresh seeds and the seeds' own values."""
@@ -57,6 +60,7 @@ class Quantity:
     value: Callable[[FreshRun], float | None]
     scale: float
     text: Callable[[float | None], str]
+    is_loss: bool = False
 
 
 def compute(results: Sequence[Result], declaration: Declaration, quantity: Quantity) -> ByBatch | str:
@@ -116,9 +120,20 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
                     axes.plot([here, here], ends, "_", color=look.colour, markersize=4.5, zorder=3)
                 _ink.tip_point(axes, here, there, _tip(one, reading, quantity))
         _ink.batch_axis(axes, numbers.batches)
-        axes.set_ylabel(quantity.axis)
+        if quantity.is_loss:
+            _ink.loss_axis(axes, _drawn(numbers), quantity.axis)
+        else:
+            axes.set_ylabel(quantity.axis)
         _ink.legend(drawing, axes)
         return drawing
+
+
+def _drawn(numbers: ByBatch) -> list[float]:
+    """Return the seeds' values and the ends of their intervals, without an end so low that it would press all flat."""
+    readings = [reading for one in numbers.series for reading in one.readings]
+    values = [value for reading in readings for value in reading.values]
+    ends = [end for reading in readings for end in (reading.interval.low, reading.interval.high) if end is not None]
+    return [*values, *(end for end in ends if end >= LOWEST_END * min(values))]
 
 
 def _tip(one: Series, reading: Reading, quantity: Quantity) -> str:

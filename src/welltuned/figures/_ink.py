@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -28,6 +29,8 @@ ON_LIGHT, ON_DARK = "#101010", "#fdfdfd"  # text on a coloured ground, light or 
 COLUMN_INCHES, PAGE_INCHES = 3.25, 6.75  # a column and both of ICML's style; IEEE's and ACM's are a little wider
 LEGEND_LETTERS = 46  # of a name, before it is broken: what fits into a column
 TIP = "tip:"
+LOSS_LABEL = "validation NLL, nats"
+LOG_FACTOR = 5.0  # largest over smallest from which an axis is logarithmic: else the best fifth is a line. Assumed
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that text has the same size everywhere
@@ -149,6 +152,36 @@ def rate_axis(axes: Axes, which: str) -> None:
     axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow and which == "y" else (1.0,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: rate_text(value)))
     axis.set_minor_locator(LogLocator(base=10, subs=(2, 3, 4, 5, 6, 7, 8, 9)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def loss_axis(axes: Axes, losses: Sequence[float], label: str = LOSS_LABEL) -> None:
+    """Make y the axis of a loss: logarithmic where the losses span a factor of `LOG_FACTOR`, and labelled as it is."""
+    if spans(losses):
+        axes.set_yscale("log")
+        axes.set_ylim(min(losses) / 1.15, max(losses) * 1.15)
+        plain_log(axes.yaxis)
+        label += " (log scale)"
+    axes.set_ylabel(label)
+
+
+def loss_scale(losses: Sequence[float]) -> Normalize:
+    """Return the colour scale of losses, logarithmic where they span a factor of `LOG_FACTOR`."""
+    low, high = min(losses), max(losses)
+    if spans(losses):
+        return LogNorm(low, high)
+    return Normalize(low, high if high > low else low + 1e-9)
+
+
+def spans(values: Sequence[float]) -> bool:
+    """Say whether values ask for a logarithmic axis."""
+    return min(values) > 0 and max(values) >= LOG_FACTOR * min(values)
+
+
+def plain_log(axis: Any) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers: 0.05, 0.1, 0.2."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 

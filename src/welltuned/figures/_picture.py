@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from welltuned.analysis.wording import plural
-from welltuned.records import Declaration, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +20,8 @@ READ_OUT = 24  # sentences of a text in a figure's place; assumed: who wants mor
 class Picture:
     """A figure plug-in.
 
+    A figure beside the report (its file's name starts with an underscore) computes from records of its own.
+
     `compute(results, declaration)` returns the numbers (a frozen record), or a string that says why there is nothing to
     draw. `draw`, `caption`, `alt` and `rows` read nothing but those numbers. `caption` states n, seeds, interval and
     what was left out; `alt` is read to who cannot see the figure and states its numbers; `rows` is what the CSV file
@@ -29,7 +30,7 @@ class Picture:
 
     title: str
     position: int  # in the report, from the top
-    compute: Callable[[Sequence[Result], Declaration], Any]
+    compute: Callable[..., Any]
     draw: Callable[[Any], Figure]
     caption: Callable[[Any], str]
     alt: Callable[[Any], str]

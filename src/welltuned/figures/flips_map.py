@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 BASELINE = "lora"
 MOST_PAIRS = 6  # all pairs of four methods; of more, those with the baseline
 MOST_PANELS = 12  # on one page of a paper
-COLUMNS = 3
 NEAR = 2.0  # a published configuration is marked where rate and batch size are within this factor; assumed
 
 
@@ -156,23 +155,13 @@ def _tile(outcome: FixedOutcome, mark: str) -> Tile:
 
 def draw(numbers: FlipsMap) -> Figure:
     """Draw a panel for each pair: colour and marker say who is ahead, a frame that it contradicts the tuned order."""
-    from welltuned.figures import _ink
+    from welltuned.figures import _ink, _tiles
 
     with _ink.style():
-        columns = min(COLUMNS, len(numbers.panels))
-        lines = math.ceil(len(numbers.panels) / columns)
-        drawing = _ink.page_figure(0.45 + lines * (0.55 + 0.16 * len(numbers.rates)))
-        axes_of = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        drawing, panels = _tiles.page(len(numbers.panels), len(numbers.rates), 0.45, 0.55)
         look_of = _ink.looks([(method, method) for method in numbers.methods])
-        for number, (axes, panel) in enumerate(zip(axes_of, numbers.panels, strict=False)):
+        for axes, panel in zip(panels, numbers.panels, strict=True):
             _draw_panel(axes, panel, numbers, look_of)
-            if number >= len(numbers.panels) - columns:
-                axes.set_xlabel("batch size")
-                axes.tick_params(axis="x", labelbottom=True)
-            if number % columns == 0:
-                axes.set_ylabel("learning rate")
-        for spare in axes_of[len(numbers.panels) :]:
-            spare.remove()
         _legend(drawing, numbers, look_of)
         return drawing
 
@@ -180,12 +169,11 @@ def draw(numbers: FlipsMap) -> Figure:
 def _draw_panel(axes: Axes, panel: Panel, numbers: FlipsMap, look_of: dict[str, Look]) -> None:
     from matplotlib.patches import Rectangle
 
-    from welltuned.figures import _ink
+    from welltuned.figures import _ink, _tiles
 
     tuned = f"tuned: {panel.tuned_ahead} ahead" if panel.tuned_ahead else "tuned: equal or unknown"
     rest = f", {panel.rest}" if panel.rest else ""
     axes.set_title(f"{panel.one} or {panel.other}{rest}\n{tuned}", fontsize=7)
-    axes.set_facecolor(_ink.BLANK)
     for name, look in look_of.items():
         ours = [tile for tile in panel.tiles if tile.ahead == name]
         x = [numbers.batches.index(tile.batch_size) - (0.2 if tile.mark else 0) for tile in ours]
@@ -205,13 +193,7 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: FlipsMap, look_of: dict[str, 
         if tile.flipped:
             frame: dict[str, Any] = {"fill": False, "edgecolor": _ink.INK, "linewidth": 1.0, "zorder": 6}
             axes.add_artist(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **frame))
-    axes.set_xlim(-0.5, len(numbers.batches) - 0.5)
-    axes.set_ylim(-0.5, len(numbers.rates) - 0.5)
-    axes.set_xticks(range(len(numbers.batches)), [str(batch) for batch in numbers.batches])
-    axes.set_yticks(range(len(numbers.rates)), [rate_text(rate) for rate in numbers.rates])
-    axes.tick_params(length=0)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
+    _tiles.ticks(axes, numbers.batches, numbers.rates)
 
 
 def _legend(drawing: Figure, numbers: FlipsMap, look_of: dict[str, Look]) -> None:

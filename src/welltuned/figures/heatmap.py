@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-COLUMNS = 3
 DARK = 0.55  # above this brightness text is dark
 
 
@@ -87,32 +85,21 @@ def _panel(key: Key, cells: Sequence[Cell]) -> Panel:
 
 
 def draw(numbers: Heatmap) -> Figure:
-    """Draw a panel for each method to one colour scale, logarithmic in the loss above the best."""
+    """Draw a panel for each method to one colour scale."""
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
 
-    from welltuned.figures import _ink
+    from welltuned.figures import _ink, _tiles
 
     with _ink.style():
-        columns = min(COLUMNS, len(numbers.panels))
-        lines = math.ceil(len(numbers.panels) / columns)
-        drawing = _ink.page_figure(0.35 + lines * (0.4 + 0.17 * len(numbers.rates)))
-        panels = drawing.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        drawing, panels = _tiles.page(len(numbers.panels), len(numbers.rates), 0.35, 0.4)
         losses = [tile.nll for panel in numbers.panels for tile in panel.tiles]
-        scale = Normalize(min(losses), max(losses) if max(losses) > min(losses) else min(losses) + 1e-9)
-        for number, (axes, panel) in enumerate(zip(panels, numbers.panels, strict=False)):
+        scale = _ink.loss_scale(losses)
+        for axes, panel in zip(panels, numbers.panels, strict=True):
             _draw_panel(axes, panel, numbers, scale)
-            if number >= len(numbers.panels) - columns:
-                axes.set_xlabel("batch size")
-                axes.tick_params(axis="x", labelbottom=True)
-            if number % columns == 0:
-                axes.set_ylabel("learning rate")
-        for spare in panels[len(numbers.panels) :]:
-            spare.remove()
-        bar = drawing.colorbar(
-            ScalarMappable(scale, "viridis_r"), ax=panels[: len(numbers.panels)], shrink=0.9, pad=0.015, aspect=28
-        )
-        bar.set_label("validation NLL, nats")
+        bar = drawing.colorbar(ScalarMappable(scale, "viridis_r"), ax=panels, shrink=0.9, pad=0.015, aspect=28)
+        bar.set_label(_ink.LOSS_LABEL + (" (log scale)" if _ink.spans(losses) else ""))
+        if _ink.spans(losses):
+            _ink.plain_log(bar.ax.yaxis)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         bar.ax.tick_params(length=0)
         bar.solids.set_edgecolor("face")  # pyright: ignore[reportOptionalMemberAccess]
@@ -124,12 +111,11 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: Heatmap, scale: Normalize) ->
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    from welltuned.figures import _ink
+    from welltuned.figures import _ink, _tiles
 
     colours = colormaps["viridis_r"]
     size = 5.5 if len(numbers.batches) <= 6 else 4.5
     axes.set_title(panel.name)
-    axes.set_facecolor(_ink.BLANK)
     for tile in panel.tiles:
         x, y = numbers.batches.index(tile.batch_size), numbers.rates.index(tile.learning_rate)
         colour = colours(scale(tile.nll))
@@ -145,13 +131,7 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: Heatmap, scale: Normalize) ->
                 (x - 0.46, y - 0.44), 0.92, 0.88, fill=False, edgecolor=_ink.COLOURS[1], linewidth=1.5, zorder=5
             )
             axes.add_patch(ring)
-    axes.set_xlim(-0.5, len(numbers.batches) - 0.5)
-    axes.set_ylim(-0.5, len(numbers.rates) - 0.5)
-    axes.set_xticks(range(len(numbers.batches)), [str(batch) for batch in numbers.batches])
-    axes.set_yticks(range(len(numbers.rates)), [rate_text(rate) for rate in numbers.rates])
-    axes.tick_params(length=0)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_visible(False)
+    _tiles.ticks(axes, numbers.batches, numbers.rates)
 
 
 def _tip(panel: Panel, tile: Tile) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from welltuned.analysis.cost import trades
 from welltuned.analysis.grid import means
-from welltuned.analysis.wording import nats_text, plural, seconds_text
+from welltuned.analysis.wording import nats_text, plural, rate_text, seconds_text
 from welltuned.figures import _places
 from welltuned.figures._picture import Picture, sentences, span_text
 from welltuned.records import Declaration, Result
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from welltuned.figures._ink import Look
 
+LEAST_SPREAD = (
+    1.25  # dearest over cheapest from which time is worth a picture: timings of equal work differ so; assumed
+)
+LABEL_WIDTH, LABEL_HEIGHT = 0.35, 0.07  # of a panel, what a label takes
 MOST_PROBLEMS = 6  # panels; assumed: what one page holds
 
 
@@ -73,6 +77,9 @@ def compute(results: Sequence[Result], declaration: Declaration) -> Pareto | str
     if len(members) < 2:
         return "The study has one configuration."
     found = trades(table)
+    costs = [one.cost for one in found]
+    if max(costs) < LEAST_SPREAD * min(costs):
+        return "All configurations took nearly the same time, so that there is nothing to trade."
     problems = list(dict.fromkeys(one.place.problem for one in found))
     places = [one.place.without("learning_rate", "batch_size", "rank", "method") for one in found]
     names = {place.problem: name for place, name in _places.names_of(places).items()}
@@ -142,8 +149,34 @@ def _draw_panel(axes: Axes, panel: Panel, look_of: dict[str, Look]) -> None:
         look = look_of[point.method]
         axes.plot([point.seconds], [point.nll], look.marker, color=look.colour, markersize=5.5, zorder=4)
         _ink.tip_point(axes, point.seconds, point.nll, _tip(point))
-    axes.set_xlabel("seconds of a trial")
-    axes.set_ylabel("validation NLL, nats")
+    axes.set_xscale("log")
+    _ink.plain_log(axes.xaxis)
+    seconds = [point.seconds for point in panel.points]
+    axes.set_xlim(min(seconds) / 1.2, max(seconds) * 1.2)
+    axes.set_xlabel("seconds of a trial (log scale)")
+    _ink.loss_axis(axes, [point.nll for point in panel.points])
+    _label_front(axes, front)
+
+
+def _label_front(axes: Axes, front: Sequence[Point]) -> None:
+    """Write batch size and learning rate beside the front's points, from the best on, where there is room."""
+    taken: list[tuple[float, float]] = []
+    for point in reversed(front):
+        x, y = axes.transAxes.inverted().transform(axes.transData.transform((point.seconds, point.nll)))
+        if all(abs(y - other) > LABEL_HEIGHT or abs(x - there) > LABEL_WIDTH for there, other in taken):
+            taken.append((float(x), float(y)))
+            parts = [f"batch {point.batch_size}"] if point.batch_size is not None else []
+            parts += [rate_text(point.learning_rate)] if point.learning_rate is not None else []
+            right = x > 0.6
+            axes.annotate(
+                ", ".join(parts),
+                (point.seconds, point.nll),
+                (-5 if right else 5, 3),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                fontsize=5.5,
+                zorder=6,
+            )
 
 
 def _legend(drawing: Figure, numbers: Pareto, look_of: dict[str, Look]) -> None:
@@ -169,8 +202,8 @@ def caption(numbers: Pareto) -> str:
     front = sum(point.on_front for point in points)
     text = (
         f"{plural(len(points), 'configuration')}, selection trials, {span_text(numbers.seeds, 'seed')} each, without "
-        f"an interval; {plural(front, 'large marker')}: no other is as good in both and better in one. A trial's time "
-        "is its share of its pack's time by tokens, so that it hangs on what it was trained together with."
+        f"an interval; {plural(front, 'large marker')} on the line: no other is as good in both and better in one. "
+        "A trial's time is its share of its pack's time by tokens, which hangs on what it was trained together with."
     )
     if numbers.num_diverged:
         text += f" {plural(numbers.num_diverged, 'diverged trial')} left out: ending early is no saving."

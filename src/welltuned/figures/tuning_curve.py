@@ -85,7 +85,8 @@ def draw(numbers: Curves) -> Figure:
         axes.minorticks_off()
         axes.set_xlim(0.9, most * 1.1)
         axes.set_xlabel("trials of tuning (log scale)")
-        axes.set_ylabel("best validation NLL, nats")
+        losses = [value for one in numbers.curves for line in (one.expected, one.low, one.high) for value in line]
+        _ink.loss_axis(axes, losses, "best validation NLL, nats")
         _ink.legend(drawing, axes)
         return drawing
 

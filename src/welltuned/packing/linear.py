@@ -17,7 +17,8 @@ from welltuned.models.quantised import weight_of
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
-from welltuned.packing.state import PackState, Part
+from welltuned.packing.group import Part
+from welltuned.packing.state import PackState
 
 
 class PackedLinear(nn.Module):
@@ -40,11 +41,16 @@ class PackedLinear(nn.Module):
         x_NSI = x.reshape(sum(sizes), -1, x.shape[-1])
         if self.dropout is not None:
             x_NSI = self.dropout.apply(x_NSI, self.index)
-        frozen = Frozen(self._weight, self.base.bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+        frozen = self.frozen()
         if len(sizes) == 1:
             return self.parts[0].apply(y_NSO, x_NSI, frozen).view(y.shape)
         slices = zip(self.parts, y_NSO.split(sizes), x_NSI.split(sizes), strict=True)
         return torch.cat([part.apply(own_y, own_x, frozen) for part, own_y, own_x in slices]).view(y.shape)
+
+    def frozen(self) -> Frozen:
+        """Return the frozen layer."""
+        bias = self.base.bias
+        return Frozen(self._weight, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
 
     def _weight(self) -> Tensor:
         """Return the base's weight, [O, I]."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from welltuned.models.base import Base
-from welltuned.packing.state import Group
+from welltuned.packing.group import Group
 from welltuned.records import Config
 
 CLIP_EPSILON = 1e-6  # of torch.nn.utils.clip_grad_norm_

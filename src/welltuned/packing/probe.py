@@ -9,8 +9,9 @@ import torch
 
 from welltuned.errors import InputError
 from welltuned.methods._low_rank import plain
+from welltuned.packing.group import Group
 from welltuned.packing.linear import PackedModel
-from welltuned.packing.state import Group, PackState, adapter_dtype
+from welltuned.packing.state import PackState, adapter_dtype
 
 
 def check(model: PackedModel) -> None:

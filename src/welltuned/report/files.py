@@ -47,7 +47,7 @@ def _draw(name: str, picture: Any, results: Sequence[Result], declaration: Decla
     if isinstance(numbers, str):
         return Drawn(name, picture.title, numbers, None, False, None)
     rows, caption = picture.rows(numbers), picture.caption(numbers)
-    text, wide, lacking = _write_drawing(name, picture, numbers, folder)
+    text, wide, lacking = write_drawing(name, picture, numbers, folder)
     caption += NO_GLYPH if lacking else ""
     write_csv(folder / f"{name}.csv", rows)
     snippet = latex.figure(f"{name}.pdf", picture.title, caption, wide, _source(declaration))
@@ -55,7 +55,7 @@ def _draw(name: str, picture: Any, results: Sequence[Result], declaration: Decla
     return Drawn(name, picture.title, caption, text, wide, of_numbers(name, f"{picture.title}: the numbers", rows))
 
 
-def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[str, bool, bool]:
+def write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[str, bool, bool]:
     """Draw and write one figure; return (its SVG, whether it takes both columns, whether the font lacks a letter)."""
     from welltuned.report import svg
 
@@ -63,6 +63,8 @@ def _write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple
         warnings.simplefilter("always")
         drawing = picture.draw(numbers)
         text = svg.render(drawing, name, f"{picture.title}. {picture.alt(numbers)}")
+        for tip in drawing.findobj(lambda artist: artist.get_alpha() == 0):  # discs that only carry a tooltip
+            tip.set_visible(False)
         drawing.set_layout_engine(None)  # it is laid out now; with any engine each format would be drawn twice
         drawing.savefig(folder / f"{name}.png", metadata={"Software": None})
         drawing.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -46,6 +46,10 @@ class Box:
         along = [axis.coordinates() for axis in self.axes]
         return tuple(tuple(where[i] for where, i in zip(along, place, strict=True)) for place in self.places)
 
+    def point(self, place: Sequence[int]) -> tuple[float, ...]:
+        """Return a combination of values as a point, whether or not it is a candidate."""
+        return tuple(axis.coordinates()[i] for axis, i in zip(self.axes, place, strict=True))
+
 
 @functools.lru_cache(maxsize=256)
 def box(choice: Choice) -> Box:

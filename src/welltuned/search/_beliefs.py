@@ -14,7 +14,7 @@ class BestRate:
     log2_rate: float  # mean of log2 of the optimal learning rate
     sd: float  # in octaves
     expected_nll: float  # of a full trial at the best offered learning rate there: posterior median
-    edge: str  # "low" | "high": the optimum is likelier beyond that end of the offered rates than inside; "" inside
+    edge: str  # "low" | "high": the best of the offered rates is likelier that end than any inside; "" otherwise
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,12 @@ class Belief:
     num_full: int  # full trials with a score, diverged ones included
     num_probes: int  # short ones
     spent: float  # run-equivalents
-    best: Config | None  # on the first selection seed; None: nothing was trained in full
+    best: Config | None  # what is chosen, on the first selection seed; None: no trial has a score
+    is_trained: bool  # in full: best is more than an expectation
     expected_nll: float | None  # of best; None without best
     low_nll: float | None
     high_nll: float | None
-    favourite: Config  # what the posterior expects to be best, whether or not it was trained
+    favourite: Config  # what the posterior expects to be best, also before anything was trained
     probability_near_best: float | None  # that the regret of `best` is below `epsilon`; None without best
     epsilon: float  # relative
     expected_regret: float | None  # relative; None without best

@@ -54,17 +54,23 @@ def finish(plan: Plan, done: Done, chosen: Sequence[tuple[Config, int]]) -> Prop
 
 
 def best(choice: Choice, done: Done) -> Candidate | None:
-    """Return the candidate with the lowest mean validation loss over all selection seeds; on a tie the lower rate.
+    """Return the candidate with the lowest mean validation loss over the selection seeds; on a tie the lower rate.
 
     One that was not trained on all of them is not compared: its seeds may have been the lucky ones. None: no score.
     """
-    scored: list[tuple[float, float, int]] = []
-    for place, candidate in enumerate(choice.candidates):
-        found = [done.get((config.id(), Role.SELECT)) for config in candidate.configs]
-        losses = [loss for result in found if result is not None and (loss := score_nats(result)) is not None]
-        if losses and all(result is not None for result in found):
-            scored.append((statistics.fmean(losses), candidate.config.learning_rate, place))
+    scored = [
+        (loss, candidate.config.learning_rate, place)
+        for place, candidate in enumerate(choice.candidates)
+        if (loss := mean_score(candidate, done)) is not None
+    ]
     return choice.candidates[min(scored)[2]] if scored else None
+
+
+def mean_score(candidate: Candidate, done: Done) -> float | None:
+    """Return the mean loss over the selection seeds but the lost ones; None: not on all of them yet, or no score."""
+    found = [done.get(key_of(trial)) for trial in candidate.trials]
+    losses = [loss for result in found if result is not None and (loss := score_nats(result)) is not None]
+    return statistics.fmean(losses) if losses and all(result is not None for result in found) else None
 
 
 def score_nats(result: Result) -> float | None:

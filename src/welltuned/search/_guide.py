@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from welltuned import rng
-from welltuned.records import Config, Result, Role, Trial
+from welltuned.records import Config, Result, Trial
 from welltuned.search import _fidelity, _gain, _options, _posterior, _prior, _space, _valley
 from welltuned.search._options import Field, Floats, Points, Seen
 from welltuned.search._posterior import Posterior
@@ -20,7 +20,7 @@ EPSILON = 0.0025  # relative regret that is near enough: a quarter of the margin
 SURE = 0.9  # probability of it that ends a choice
 PRICE = 2e-4  # relative gain per run-equivalent below which nothing is bought; assumed
 COMB = 5  # probes of the comb at most; assumed
-COMB_SHARE = 0.1  # of the budget that the comb costs at most; assumed
+COMB_SHARE = 0.4  # of the budget that the comb costs at most; assumed
 COMB_FROM, COMB_TO = -1.2, 1.2  # standard deviations of the prior that the comb spans; assumed
 FIRST = 0.6  # run-equivalents of a round while less than this was spent: probes only; assumed
 GROWTH = 0.5  # of what was spent, which a later round costs at most (or one full trial); assumed
@@ -56,10 +56,16 @@ class View:
         """Return the candidate with the lowest expected loss."""
         return int(np.argmin(self.mean_A[: self.field.num_candidates]))
 
-    @property
+    @functools.cached_property
     def best_place(self) -> int | None:
-        """Return the same among those trained in full; None where there is none."""
-        return min(self.trained, key=lambda place: (self.mean_A[place], place)) if self.trained else None
+        """Return the candidate that is chosen as things stand; None where no trial has a score.
+
+        It is the favourite, or one trained in full that is not expected to be worse by more than `EPSILON`.
+        """
+        if all(one.nll is None for one in self.mine):
+            return None
+        trained = min(self.trained, key=lambda place: (self.mean_A[place], place), default=self.favourite)
+        return trained if self.mean_A[trained] - self.mean_A[self.favourite] <= EPSILON else self.favourite
 
     @property
     def best(self) -> Config | None:
@@ -76,9 +82,9 @@ class View:
 
     @property
     def is_settled(self) -> bool:
-        """Say whether the best, which is the favourite, is near enough the best there is."""
+        """Say whether the best was trained in full and is near enough the best there is."""
         near = self.regret_S is not None and float((self.regret_S < EPSILON).mean()) >= SURE
-        return near and self.favourite == self.best_place
+        return near and self.best_place in self.trained
 
     def next_trial(self, option: int, asked: Sequence[Config]) -> Trial | None:
         """Return an option's trial on the first seed that was not tried or asked for; None where none is left."""
@@ -88,6 +94,7 @@ class View:
 
 def look(plan: Plan, results: Sequence[Result]) -> tuple[View, ...]:
     """Return every choice as the results show it."""
+    results = sorted(results, key=lambda result: (result.trial_id, result.role))  # sums depend on their order
     choices = _space.choices(plan)
     offered = [candidate.config for choice in choices for candidate in choice.candidates]
     rule = _prior.rule(offered, lambda config: plan.survey_of(config).hidden_size)
@@ -125,9 +132,8 @@ def _comb(plan: Plan, view: View) -> list[Trial]:
     places = np.array([place for place, option in enumerate(field.options) if option.share == share])
     cost = max(option.cost for option in field.options if option.share == share)
     number = int(max(1, min(COMB, plan.width, COMB_SHARE * view.left // cost)))
-    dearest = max(option.cost for option in field.options)
-    if share == 1 or number * cost + dearest > view.left + _space.ROUNDING:
-        places, number = np.arange(field.num_candidates), 1
+    if share == 1:
+        number = 1
     sd = float(np.hypot(view.posterior.valley.prior.sd[len(_valley.SHAPE)], _valley.METHOD_SD))
     chosen: list[int] = []
     for tooth, z in enumerate(np.linspace(COMB_FROM, COMB_TO, number) if number > 1 else [0.0]):
@@ -161,7 +167,7 @@ def _round(plan: Plan, view: View) -> tuple[list[Trial], str]:
     trials: list[Trial] = []
     end = BOUGHT
     while len(trials) < plan.width:
-        able = open_ & (costs <= min(left, room)) & ((costs <= left - _kept(view, trials)) | _is_full(field))
+        able = open_ & (costs <= min(left, room))
         if not able.any():
             break
         worth = np.where(able, _gain.gains(draws, field.num_candidates, noise) / costs, -1.0)
@@ -182,18 +188,7 @@ def _round(plan: Plan, view: View) -> tuple[list[Trial], str]:
 
 def _room(view: View) -> float:
     """Return what a round may cost: little while little is known, more the more was spent."""
-    if view.spent < FIRST and view.left > FIRST and not view.trained and min(o.share for o in view.field.options) < 1:
+    if view.spent < FIRST and min(option.share for option in view.field.options) < 1:
         return FIRST
     full = max(option.cost for option in view.field.options)
     return max(full, min(GROWTH * view.spent, ROUND_SHARE * (view.left + view.spent)))
-
-
-def _kept(view: View, trials: Sequence[Trial]) -> float:
-    """Return what is kept for one full trial of the favourite, as long as nothing was trained in full."""
-    if view.trained or any(trial.role is Role.SELECT for trial in trials):
-        return 0.0
-    return view.field.options[view.favourite].cost
-
-
-def _is_full(field: Field) -> np.ndarray:
-    return np.arange(len(field.options)) < field.num_candidates

@@ -17,7 +17,7 @@ Residuals = Callable[[Floats], Floats]  # [K, D] to [K, R]
 STEP = 1e-5  # of the finite differences, in units of the prior's standard deviations, which are near 1
 ITERATIONS = 30
 FREEDOM = 5.0  # degrees of freedom of the sampler's Student t; assumed
-STEPS = 8  # of each chain before its draws are kept
+STEPS = 12  # of each chain before its draw is kept: far from a normal posterior more would be needed; assumed
 BRACKETS = 25  # shrinkings of a slice before a chain stays where it is
 
 

@@ -127,7 +127,7 @@ def fields(choices: Sequence[_space.Choice], rule: _prior.Rule) -> tuple[Field, 
 
 
 def seen(found: Sequence[Field], results: Iterable[Result]) -> tuple[Seen, ...]:
-    """Return the selection trials and probes, in an order that does not depend on when they came in."""
+    """Return the selection trials and probes among the results."""
     places = {
         (trial.role, _seedless(trial.config)): (place, option)
         for place, field in enumerate(found)
@@ -135,7 +135,7 @@ def seen(found: Sequence[Field], results: Iterable[Result]) -> tuple[Seen, ...]:
         for trial in field.trials(option)[:1]
     }
     known: list[Seen] = []
-    for result in sorted(results, key=lambda result: (result.trial_id, result.role)):
+    for result in results:
         at = places.get((result.role, _seedless(result.config)))
         if at is not None:
             high = _too_high(result)

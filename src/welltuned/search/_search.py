@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from welltuned.records import Arm, Config, Proposal, Result, Survey
+from welltuned.records import Arm, Config, Named, Proposal, Result, Survey
 
 
 class Plan(Protocol):
@@ -28,6 +28,11 @@ class Plan(Protocol):
     @property
     def width(self) -> int:
         """The trials of each method that are asked for at once."""
+        ...
+
+    @property
+    def sampler(self) -> Named:
+        """The sampler of Optuna that search "optuna" asks."""
         ...
 
     @property
@@ -58,9 +63,19 @@ class Plan(Protocol):
         ...
 
 
+def no_problems(plan: Plan) -> Sequence[str]:
+    """Find nothing wrong with any plan."""
+    del plan
+    return ()
+
+
 @dataclass(frozen=True)
 class Search:
-    """A search plug-in. `propose(plan, results)` names the trials that are wanted next, never finished ones."""
+    """A search plug-in. `propose(plan, results)` names the trials that are wanted next, never finished ones.
+
+    `problems(plan)` says before the study begins why it cannot be searched so, one line each.
+    """
 
     summary: str
     propose: Callable[[Plan, Sequence[Result]], Proposal]
+    problems: Callable[[Plan], Sequence[str]] = no_problems

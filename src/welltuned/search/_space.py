@@ -112,6 +112,7 @@ def _of_arm(arm: Arm, fields: tuple[str, ...]) -> Iterable[Choice]:
         yield Choice(arm.name, fields, problem, candidates, arm.num_confirm)
 
 
+@functools.lru_cache(maxsize=1 << 14)  # searches that go through their rounds again ask for the same probes
 def shortened(config: Config, share: float) -> Config:
     """Return a probe: the same setting on a course of its own, `share` of the full one's samples, validated at its end.
 

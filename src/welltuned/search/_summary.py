@@ -32,6 +32,7 @@ def belief(view: View, ended: str) -> Belief:
         num_probes=sum(one.option >= field.num_candidates for one in view.mine),
         spent=view.spent,
         best=view.best,
+        is_trained=best in view.trained,
         expected_nll=middle,
         low_nll=low,
         high_nll=high,
@@ -71,12 +72,10 @@ def _best_rate(view: View, places: np.ndarray, batch_size: int, rank: int) -> Be
     points = view.field.points.take(places)
     valley = view.posterior.optimum(points.take([0]))[:, 0]
     drawn = view.draws_SA[:, places]
-    plain = points.rate[drawn[len(valley) :].argmin(axis=1)]
-    rates = np.concatenate([valley, plain])
-    step = (points.rate[-1] - points.rate[0]) / max(1, len(places) - 1) / 2
-    below = float((rates < points.rate[0] - step).mean() + (plain == points.rate[0]).sum() / len(rates))
-    above = float((rates > points.rate[-1] + step).mean() + (plain == points.rate[-1]).sum() / len(rates))
-    edge = "" if max(below, above) <= 0.5 or len(places) == 1 else "low" if below > above else "high"
+    best = drawn.argmin(axis=1)
+    rates = np.concatenate([valley, points.rate[best[len(valley) :]]])
+    low, high = float((best == 0).mean()), float((best == len(places) - 1).mean())
+    edge = "" if max(low, high) <= 0.5 or len(places) == 1 else "low" if low > high else "high"
     nll = float(np.exp(np.median(drawn[:, drawn.mean(0).argmin()])))
     return BestRate(batch_size, rank, float(rates.mean()), float(rates.std()), nll, edge)
 

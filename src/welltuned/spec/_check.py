@@ -118,6 +118,8 @@ def shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return f"[{', '.join(shown(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {shown(item)}' for key, item in value.items())} }}"  # pyright: ignore[reportUnknownVariableType]
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 

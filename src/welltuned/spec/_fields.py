@@ -112,6 +112,9 @@ AlphaPattern = Annotated[
     BeforeValidator(_pattern(policies.canonical)),
     Expected('a list like ["q_proj=2r"]', ["q_proj=2r"]),
 ]
+Options = Annotated[
+    dict[str, bool | int | float | str], Expected("a table like { multivariate = true }", {"multivariate": True})
+]
 MethodName = Annotated[str, AfterValidator(_known("methods")), Expected("the name of a method", "lora")]
 TaskName = Annotated[str, AfterValidator(_known("tasks")), Expected("the name of a task", "abacus")]
 SearchName = Annotated[str, AfterValidator(_known("searches")), Expected("the name of a search", "grid")]
@@ -265,6 +268,10 @@ class Search(Section):
     width: Count = Field(
         default=8, description="trials of each method that a search with a budget asks for at once, before it looks"
     )
+    sampler: Text = Field(default="TPESampler", description="search optuna: the sampler, a class of optuna.samplers")
+    sampler_options: Options = Field(
+        default={}, description="search optuna: the sampler's arguments, { multivariate = true }"
+    )
     reserve: Whole = Field(
         default=0,
         description="more learning rates for each cell: outward from a best one on the edge, else beside the best",
@@ -296,7 +303,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that came after the first studies were stored: their default is the value that changes nothing, and the
 # canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
-LATER = frozenset(("reserve", "budget", "width", *Compare.model_fields))
+LATER = frozenset(("reserve", "budget", "width", "sampler", "sampler_options", *Compare.model_fields))
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 

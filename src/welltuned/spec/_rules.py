@@ -109,6 +109,11 @@ def _check_budget(spec: "Spec", found: Findings) -> None:
     if unusable(found, ("search", "budget", "width", "reserve", "seeds")):
         return
     name, budget = spec.search.search, spec.search.budget
+    for field in ("sampler", "sampler_options"):
+        if name != "optuna" and field in spec.search.model_fields_set:
+            expectation = f"nothing: search '{name}' has no sampler"
+            got = getattr(spec.search, field)
+            found.add(problem(f"search.{field}", got, expectation, f'remove {field}, or write search = "optuna"'))
     if name == "grid":
         for field in ("budget", "width"):
             if field in spec.search.model_fields_set and getattr(spec.search, field) is not None:

@@ -45,4 +45,7 @@ def value(setting: Any) -> str:
         return json.dumps(setting, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(setting, tuple | list):
         return f"[{', '.join(value(item) for item in setting)}]"  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(setting, dict):
+        entries: list[str] = [f"{key} = {value(item)}" for key, item in setting.items()]  # pyright: ignore[reportUnknownVariableType]
+        return f"{{ {', '.join(entries)} }}" if entries else "{}"
     return repr(setting)

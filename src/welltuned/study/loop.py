@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from welltuned import plan as plans
-from welltuned import plugins
+from welltuned import plan_cost, plugins
 from welltuned.analysis.wording import plural
 from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
@@ -169,7 +169,7 @@ def _exam_width(trial: Trial, plan: Plan) -> int:
     """Return the number of adapters that are graded together; one that is a whole model has the base to itself."""
     if flops.trains_whole(trial.config):
         return 1
-    return max(1, min(EXAM_TRIALS, int(EXAM_FLOPS / plans.exam_flops(trial.config, plan.survey_of(trial.config)))))
+    return max(1, min(EXAM_TRIALS, int(EXAM_FLOPS / plan_cost.exam_flops(trial.config, plan.survey_of(trial.config)))))
 
 
 def _given(adapter: str | None, trial: Trial) -> str:

@@ -21,7 +21,7 @@ from welltuned.costs import flops, packing
 from welltuned.errors import MachineError
 from welltuned.executors.inline import LATE, Inline
 from welltuned.executors.machine import cache_folder
-from welltuned.plan import Speed
+from welltuned.plan_cost import Speed
 from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, Trial
 from welltuned.spec import Spec
 from welltuned.study.options import Note, Observer, Options, silent

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from welltuned import plan as plans
-from welltuned import transfer
+from welltuned import plan_cost, transfer
 from welltuned.costs import flops
 from welltuned.errors import InputError, problem
 from welltuned.plan import Plan
@@ -171,7 +171,7 @@ def total_runs(request: Request, target: Draft, options: Options) -> float:
     else:
         assert budget.seconds is not None
         speeds = {config.dtype: speed(options, config.dtype)}
-        cost = plans.summary(target.plan, options.new_memory_bytes(), speeds, options.device).cost
+        cost = plan_cost.summary(target.plan, options.new_memory_bytes(), speeds, options.device).cost
         runs = budget.seconds / cost.seconds
     if runs < LEAST_RUNS:
         expected = f"at least {LEAST_RUNS:g} full trials' worth: two to choose from and a rerun"

@@ -60,6 +60,7 @@ class Study:
                 num_lost=store.num_lost(),
                 environments=store.environments(),
                 finished=store.fact("finished") is not None,
+                budget=Spec.parse(store.spec_text).search.budget,
                 num_planned=store.counts().num_trials,
                 comparison=store.comparison(),
                 hindsight=hindsight(results, oracle, tuple(json.loads(cell))) if oracle else (),

@@ -1,0 +1,319 @@
+"""Write docs/tuner.md and its figure from replays on recorded surfaces: `python -m scripts.replay_page` (make replay).
+
+Every number of that page comes from here. What misses its target is said to, with what is known of the reason.
+"""
+
+import argparse
+import itertools
+import statistics
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scripts import replays, surface_tables
+from scripts.replays import BUDGETS, HARDER, NUM_REPLAYS, PLAIN, Case, Contender, Score, Variant
+from scripts.surface_tables import Surface
+
+from welltuned import rng
+
+ROOT = Path(__file__).parents[1]
+PAGE, FIGURE = ROOT / "docs" / "tuner.md", ROOT / "docs" / "tuner" / "regret.png"
+CACHE = ROOT / "runs" / "replays"
+RESAMPLES = 2000
+LINE = 120  # letters
+OURS = "guided"
+RULES = ("rule alone", "whole grid")  # no rivals: one trains nothing, the other everything
+ALONE, TOGETHER, NEVER_WORSE = 0.7, 0.4, 1.2  # the targets: ours over the best rival, and over the Gaussian process
+
+Table = Mapping[Contender, Sequence[Score]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The areas of one contender over those of another, with the 95 % interval over replays and cases."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def main() -> None:
+    """Replay what was not replayed yet, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replays", type=int, default=NUM_REPLAYS, help="of each contender, budget and case")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where finished replays are kept")
+    arguments = parser.parse_args()
+    surfaces = surface_tables.load()
+    text, regrets = page(surfaces, arguments.replays, arguments.cache)
+    draw(regrets)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+# Cases ---------------------------------------------------------------------------------------------------------------
+
+
+def singles(surfaces: Sequence[Surface]) -> list[Case]:
+    """Return the cases of one method each; surfaces without a smaller number of rows have nothing for probes."""
+    return [replays.single(surface) for surface in surfaces]
+
+
+def groups(surfaces: Sequence[Surface], fewest: int = 2) -> list[Case]:
+    """Return the cases of all methods that were recorded with one base, rank and number of rows."""
+    found: dict[tuple[object, ...], list[Surface]] = {}
+    for surface in surfaces:
+        one = surface.recording
+        found.setdefault((one.base, one.rank, max(one.num_train)), []).append(surface)
+    return [replays.together(members) for members in found.values() if len(members) >= fewest]
+
+
+# Statistics ----------------------------------------------------------------------------------------------------------
+
+
+def areas(tables: Sequence[Table], contender: Contender) -> list[list[float]]:
+    """Return a contender's areas by case and replay."""
+    return [list(replays.area(table[contender]).values()) for table in tables]
+
+
+def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Ratio:
+    """Return the mean of one contender's areas over another's; replays are drawn anew within each case, in pairs.
+
+    Replays of one number have the same candidates and seeds, hence the pairs. Cases are not drawn anew: with few of
+    them the interval says how sure the ratio is on these, and nothing of others.
+    """
+    stream = rng.stream(0, "replay page", "bootstrap")
+    drawn: list[tuple[float, float]] = []
+    for _ in range(RESAMPLES):
+        picks = [stream.integers(0, len(case), len(case)) for case in ours]
+        drawn.append((_mean(ours, picks), _mean(theirs, picks)))
+    ratios = [one / other for one, other in drawn]
+    everything = [np.arange(len(case)) for case in ours]
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return Ratio(_mean(ours, everything) / _mean(theirs, everything), float(low), float(high))
+
+
+def _mean(by_case: Sequence[Sequence[float]], picks: Sequence[np.ndarray]) -> float:
+    return statistics.fmean(float(np.mean(np.asarray(case)[pick])) for case, pick in zip(by_case, picks, strict=True))
+
+
+def rivals(table: Table) -> list[Contender]:
+    """Return the contenders that spend a budget and are not ours."""
+    return [one for one in table if one.name != OURS and one.name not in RULES]
+
+
+def named(table: Table, name: str) -> Contender | None:
+    """Return a contender by its name; None where its search is not there."""
+    return next((one for one in table if one.name == name), None)
+
+
+def best_rival(tables: Sequence[Table]) -> Contender:
+    """Return the rival with the smallest mean area over all cases."""
+    return min(rivals(tables[0]), key=lambda one: statistics.fmean(itertools.chain(*areas(tables, one))))
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+def page(surfaces: Sequence[Surface], num_replays: int, cache: Path) -> tuple[str, Mapping[str, Table]]:
+    """Return the page's text, and the tables of its figure by title."""
+    parts = [_head(surfaces, num_replays)]
+    pictured: dict[str, Table] = {}
+    for split in ("held out", "development"):
+        mine = [surface for surface in surfaces if surface.split == split]
+        parts.append(f"## One method at a time, {split} surfaces")
+        if not mine:
+            parts.append(_filled(f"No {split} surface is completely recorded yet, so nothing is claimed here."))
+            continue
+        cases = singles(mine)
+        tables = [_table(case, PLAIN, num_replays, cache) for case in cases]
+        parts += [_results(tables, cases), _target(tables, ALONE)]
+        pictured |= {case.name: table for case, table in zip(cases, tables, strict=True)}
+        if split == "held out":
+            parts.append("![Regret against the budget](tuner/regret.png)")
+            parts += ["## Harder: a wrong prior, and more noise", *_harder(cases, num_replays, cache)]
+    parts.append("## Methods tuned together")
+    parts += _together(surfaces, num_replays, cache)
+    parts += ["## What is not measured here", _missing()]
+    return "\n\n".join(parts) + "\n", pictured
+
+
+def _table(case: Case, variant: Variant, num_replays: int, cache: Path) -> Table:
+    return {one: replays.scores(case, one, variant, num_replays, cache) for one in replays.available()}
+
+
+def _head(surfaces: Sequence[Surface], num_replays: int) -> str:
+    names = ", ".join(f"{one.recording.surface} ({max(one.recording.num_train):,} rows)" for one in surfaces)
+    text = (
+        f"How good is a search for its budget? Each contender chose batch size and learning rate {num_replays} times "
+        "on recorded surfaces (surfaces/README.md) instead of by training; `make replay` writes this page. A "
+        "*run-equivalent* is the rows that one full trial reads, its validations included. The *regret* of a choice "
+        "is how much higher its loss is than that of the best candidate, both averaged over the seeds that the replay "
+        "did not select on, and smoothed over learning rates. The *area* is the mean regret over the logarithm of the "
+        f"budget from {BUDGETS[0]} to {BUDGETS[-1]} run-equivalents. Each replay offers {replays.OFFERED} neighbouring "
+        "learning rates of the recorded nine, drawn anew: the recorded ones are centred by a probe, so that their "
+        f"middle would give the optimum away. {replays.WIDTH} trials of a method are asked for at once, by all."
+    )
+    recorded = _filled(f"Recorded completely: {names or 'nothing yet'}.")
+    return f"# Searches, replayed\n\n{_filled(text)}\n\n{recorded}"
+
+
+def _results(tables: Sequence[Table], cases: Sequence[Case]) -> str:
+    """Return the table of regrets by budget, over all cases."""
+    noise = statistics.fmean(case.recorded.sd_log for case in cases)
+    lines = [
+        "| search | " + " | ".join(f"{budget} run-eq." for budget in BUDGETS) + " | area | worst 10 % at 16 |",
+        "| --- |" + " ---: |" * (len(BUDGETS) + 2),
+    ]
+    for one in tables[0]:
+        lines.append(f"| {one.name} | {' | '.join(_row(tables, one))} |")
+    note = (
+        f"Mean regrets in percent over {len(cases)} surfaces ({'; '.join(case.name for case in cases)}). One seed's "
+        f"loss is off by {100 * noise:.1f} % (one standard deviation): a choice between candidates that are nearer "
+        "than that is a matter of luck. *Worst 10 %* is the mean of the largest tenth of the regrets."
+    )
+    return "\n".join(lines) + "\n\n" + _filled(note)
+
+
+def _row(tables: Sequence[Table], one: Contender) -> Iterator[str]:
+    found = [score for table in tables for score in table[one]]
+    if len(one.budgets) == 1:  # not a matter of the budget
+        cost = statistics.fmean(score.cost for score in found)
+        regrets = [score.regret for score in found]
+        yield f"{_percent(statistics.fmean(regrets))} (at {cost:.3g})"
+        yield from [""] * len(BUDGETS)
+        yield _percent(_worst(regrets))
+        return
+    for budget in BUDGETS:
+        yield _percent(statistics.fmean(score.regret for score in found if score.budget == budget))
+    yield _percent(statistics.fmean(itertools.chain(*areas(tables, one))))
+    yield _percent(_worst([score.regret for score in found if score.budget == BUDGETS[-1]]))
+
+
+def _worst(regrets: Sequence[float]) -> float:
+    return statistics.fmean(sorted(regrets)[-max(1, len(regrets) // 10) :])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _target(tables: Sequence[Table], target: float) -> str:
+    """Say whether ours has at most so much of the best rival's area."""
+    ours, best = named(tables[0], OURS), best_rival(tables)
+    if ours is None:
+        return _filled("The guided search is not there yet: nothing to compare.")
+    found = ratio(areas(tables, ours), areas(tables, best))
+    word = "reached" if found.value <= target else "**missed**"
+    text = (
+        f"Target: guided has at most {target:g} x the area of the best rival, which is {best.name} here. Measured: "
+        f"{found} (95 % interval over replays): {word}."
+    )
+    return _filled(text)
+
+
+def _harder(cases: Sequence[Case], num_replays: int, cache: Path) -> Iterator[str]:
+    process = next((one for one in replays.available() if one.name == "Gaussian process"), None)
+    rival = "Gaussian process"
+    lines = ["| guided, with | area | best rival's | ratio |", "| --- | ---: | ---: | ---: |"]
+    plain = [_table(case, PLAIN, num_replays, cache) for case in cases]
+    ours = named(plain[0], OURS)
+    if ours is None:
+        yield _filled("The guided search is not there yet: nothing to compare.")
+        return
+    other = process or best_rival(plain)
+    rival = other.name
+    for variant in HARDER:
+        if variant.permuted:
+            continue  # one method at a time has none to exchange with
+        mine = [{ours: replays.scores(case, ours, variant, num_replays, cache)} for case in cases]
+        noisy = Variant("noise alone", noise=variant.noise)  # rivals have no prior
+        theirs = [{other: replays.scores(case, other, noisy, num_replays, cache)} for case in cases]
+        a, b = areas(mine, ours), areas(theirs, other)
+        means = [statistics.fmean(itertools.chain(*found)) for found in (a, b)]
+        lines.append(f"| {variant.name} | {_percent(means[0])} | {_percent(means[1])} | {ratio(a, b)} |")
+    yield "\n".join(lines)
+    yield _filled(
+        f"Target: never more than {NEVER_WORSE:g} x the area of the Gaussian process. The rival is {rival}"
+        + ("." if process else ", since Optuna's Gaussian process is not there yet.")
+    )
+
+
+def _together(surfaces: Sequence[Surface], num_replays: int, cache: Path) -> Iterator[str]:
+    cases = groups(surfaces)
+    if not cases:
+        yield _filled("No two methods are completely recorded on one base and rank yet.")
+        return
+    for case in cases:
+        tables = [_table(case, PLAIN, num_replays, cache)]
+        text = f"{case.name} ({case.split} surfaces). Each method has the budget of the column."
+        yield _filled(text)
+        yield _results(tables, [case])
+        yield _target(tables, TOGETHER)
+        ours = named(tables[0], OURS)
+        if ours is not None:
+            permuted = next(variant for variant in HARDER if variant.permuted)
+            mine = [{ours: replays.scores(case, ours, permuted, num_replays, cache)}]
+            found = ratio(areas(mine, ours), areas(tables, best_rival(tables)))
+            yield _filled(f"With every method's prior in the next one's place, guided has {found} x that area.")
+
+
+def _missing() -> str:
+    absent = sorted({one.name for one in replays.CONTENDERS} - {one.name for one in replays.available()})
+    text = (
+        "Seconds: the fake clock counts them from times of a machine with other work on it. Reopening a box whose edge "
+        "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
+        "prior of their own: they begin with what they begin with. Probes shorter than the smallest recorded number of "
+        "rows are read off a line. Hyperband with TPE, the route through a smaller model, and trials that go on from "
+        "their middle."
+    )
+    if absent:
+        text += f" Contenders whose search is not there yet: {', '.join(absent)}."
+    return _filled(text)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, LINE, break_on_hyphens=False, break_long_words=False)
+
+
+# The figure ----------------------------------------------------------------------------------------------------------
+
+
+def draw(pictured: Mapping[str, Table]) -> None:
+    """Draw regret against budget, a panel for each surface, with the noise of one seed as a line."""
+    if not pictured:
+        return
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    columns = min(3, len(pictured))
+    rows = -(-len(pictured) // columns)
+    figure, panels = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False, sharey=True)
+    for panel, (title, table) in zip(panels.flat, pictured.items(), strict=False):
+        for one, found in table.items():
+            if len(one.budgets) > 1:
+                means = [100 * statistics.fmean(s.regret for s in found if s.budget == b) for b in BUDGETS]
+                panel.plot(
+                    BUDGETS, means, marker="o", markersize=3, linewidth=2 if one.name == OURS else 1, label=one.name
+                )
+            else:
+                level = 100 * statistics.fmean(score.regret for score in found)
+                panel.axhline(level, linestyle=":" if one.search == replays.RULE else "--", color="0.5", label=one.name)
+        panel.set(xscale="log", yscale="symlog", title=title, xlabel="run-equivalents", xticks=BUDGETS)
+        panel.set_xticklabels(map(str, BUDGETS))
+        panel.minorticks_off()
+        panel.title.set_fontsize(8)
+    panels[0][0].set_ylabel("mean regret, percent")
+    panels[0][0].legend(fontsize=7)
+    figure.tight_layout()
+    FIGURE.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

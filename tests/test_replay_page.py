@@ -1,0 +1,113 @@
+"""The numbers of docs/tuner.md on a planted surface: who chooses what, areas, ratios, and what moves the prior."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scripts import replay_page, replays
+from scripts.replays import Case, Contender, Score, Variant
+
+import planted_surface as planted
+from small_study import forge_hashes
+from welltuned.search import _prior
+from welltuned.transfer import starts
+
+PLAIN = Variant("as recorded")
+
+
+@pytest.fixture(autouse=True)
+def forged(monkeypatch):
+    forge_hashes(monkeypatch)
+
+
+def case_of(method=("lora",)):
+    plan = planted.plan(method=method)
+    return Case("planted", "held out", plan.arms, tuple(planted.results(method=method)), plan.surveys)
+
+
+def computed(contender, variant=PLAIN, case=None, num_replays=6):
+    return list(replays._computed(case or case_of(), contender, variant, num_replays))
+
+
+def test_training_everything_has_no_regret_but_the_noise():
+    found = computed(Contender("whole grid", "uniform", budgets=(1000,)))
+    assert {score.cost for score in found} == {7.0 * len(planted.BATCHES)}
+    # The planted seeds move all candidates alike, so they change no order, and the smoothing keeps a parabola.
+    assert max(score.regret for score in found) < 1e-9
+
+
+def test_each_replay_offers_neighbouring_rates_and_all_contenders_the_same():
+    case = case_of()
+    windows = {tuple(sorted({c.learning_rate for c in replays.offered(case, n)[0].configs})) for n in range(20)}
+    assert len(windows) == 3
+    assert all(list(window) in [planted.RATES[i : i + 7] for i in range(3)] for window in windows)
+    assert replays.offered(case, 5) == replays.offered(case, 5)
+
+
+def test_more_budget_is_spent_and_never_more_than_there_is():
+    found = computed(dataclasses.replace(Contender("random", "uniform"), budgets=(2, 8)))
+    assert {score.budget: score.cost for score in found} == {2: 2.0, 8: 8.0}
+
+
+def test_methods_tuned_together_have_a_budget_each():
+    found = computed(Contender("random", "uniform", budgets=(4,)), case=case_of(("lora", "pissa")), num_replays=2)
+    assert all(len(score.regrets) == 2 and score.cost == pytest.approx(4) for score in found)
+
+
+def test_a_moved_prior_expects_the_best_rate_elsewhere():
+    case = case_of(("lora", "pissa"))
+    configs = [arm.configs[0] for arm in case.arms]
+    rule = _prior.rule([config for arm in case.arms for config in arm.configs], lambda config: 64)
+    true = rule.expected(configs)
+    with replays._moved(Variant("high", shift_octaves=2.0), case.arms):
+        assert rule.expected(configs) - true == pytest.approx([2.0, 2.0])
+    with replays._moved(Variant("permuted", permuted=True), case.arms):
+        apart = starts.shift("pissa").octaves - starts.shift("lora").octaves
+        assert apart != 0 and rule.expected(configs) - true == pytest.approx([apart, -apart])
+    assert rule.expected(configs) == pytest.approx(true)
+
+
+def test_the_area_is_the_mean_over_the_logarithm_of_the_budget():
+    curve = {1: 0.4, 2: 0.2, 4: 0.2, 16: 0.0}
+    found = replays.area([Score(budget, 0, (regret,), 1.0, 1.0, 1) for budget, regret in curve.items()])
+    assert found == {0: pytest.approx((0.3 * 1 + 0.2 * 1 + 0.1 * 2) / 4)}
+
+
+def test_the_interval_of_a_ratio_covers_the_planted_one():
+    covered = 0
+    for place in range(200):
+        generator = np.random.default_rng(place)
+        shared = generator.normal(0, 0.1, 30)  # what makes a replay hard for both
+        ours = 0.5 + shared * 0.5 + generator.normal(0, 0.05, 30)
+        theirs = 1.0 + shared + generator.normal(0, 0.05, 30)
+        found = replay_page.ratio([list(ours)], [list(theirs)])
+        covered += found.low <= 0.5 <= found.high
+    # 95 % but for three standard errors of 200 draws, and what a bootstrap of 30 lacks.
+    assert covered / 200 >= 0.88
+
+
+def test_a_computed_replay_is_read_from_the_cache(tmp_path, monkeypatch):
+    contender = Contender("random", "uniform", budgets=(2,))
+    first = replays.scores(case_of(), contender, PLAIN, 2, tmp_path)
+    monkeypatch.setattr(replays, "_computed", lambda *rest: pytest.fail("computed again"))
+    assert replays.scores(case_of(), contender, PLAIN, 2, tmp_path) == first
+
+
+def test_the_rule_alone_chooses_one_candidate_at_the_usual_batch():
+    (config,) = [replays.by_rule(arm, case_of()) for arm in case_of().arms]
+    assert config.batch_size == 16 and config.learning_rate in planted.RATES
+
+
+def test_a_regret_is_relative_to_the_best_offered():
+    case = case_of()
+    arm = dataclasses.replace(case.arms[0], configs=case.arms[0].configs[:9])  # batch 4
+    recorded = case.recorded
+    judged = replays._judged(case, replays.World(recorded, 1))
+    chosen = next(config for config in arm.configs if config.learning_rate == planted.RATES[5])
+    expected = planted.log_loss(chosen) - planted.log_loss(chosen.replace(learning_rate=planted.RATES[3]))
+    assert replays._regret(arm, [chosen], judged, recorded) == pytest.approx(math.expm1(expected))
+    nothing = replays._regret(arm, [], judged, recorded)
+    assert nothing == pytest.approx(
+        planted.BASE_NLL / math.exp(planted.log_loss(chosen.replace(learning_rate=planted.RATES[3]))) - 1
+    )
