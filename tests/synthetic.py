@@ -180,7 +180,7 @@ def trial(design: Design, valley: Valley, batch: int, rate: float, seed: int, ro
         curve=(Point(config.id(), 0, 0, 0, 0.0, None, BASE_NLL),),
         num_steps=num_steps,
         num_tokens=num_tokens,
-        seconds=num_tokens / (20_000.0 + 500 * math.log2(batch)),
+        seconds=num_tokens / (16_000.0 + 2_500 * math.log2(batch)),
         pack_id="pack",
         num_pack=11,
         clip_fraction=0.25,

@@ -127,6 +127,7 @@ def test_flags_say_where_and_how_much_and_never_what():
     where |= {"--merged", "--force", "--once", "--watch", "--oracle"}  # the last: how far, and only after the verdict
     written_to_a_file = {"--model", "--task", "--data"}  # of `init`
     looked_at = {"--model", "--method"}  # of `doctor`
+    where |= {"--samples", "--blocks", "--steps"}  # how much `curvature` looks at
     where |= {"--column", "--value", "--baseline", "--higher-is-better", "--lower-is-better"}  # how `audit` reads
     assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file | looked_at
     others = set().union(*(flags(verb) for verb in cli.VERBS if verb not in ("init", "doctor")))

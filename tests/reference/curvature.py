@@ -44,12 +44,12 @@ class Block:
 
     def hessian(self):
         with sdpa_kernel(SDPBackend.MATH):
-            return torch.autograd.functional.hessian(self.loss, self.point)
+            return torch.autograd.functional.hessian(self.loss, self.point, vectorize=True)
 
     def gauss_newton(self):
         """The mean over target positions of J^T (diag(p) - p p^T) J, with J the Jacobian of the logits."""
         with sdpa_kernel(SDPBackend.MATH):
-            J_KVP = torch.autograd.functional.jacobian(self.logits, self.point)
+            J_KVP = torch.autograd.functional.jacobian(self.logits, self.point, vectorize=True)
             p_KV = self.logits(self.point).softmax(-1).detach()
         total = 0.0
         for J_VP, p_V in zip(J_KVP, p_KV, strict=True):

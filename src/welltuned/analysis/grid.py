@@ -10,6 +10,7 @@ in all of them; where nothing was repeated its error is unknown.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections import defaultdict
@@ -22,6 +23,8 @@ from welltuned.analysis.optimum import Optimum, estimate
 from welltuned.analysis.runs import Pairs, Run, Table
 from welltuned.analysis.wording import label
 
+# Tables whose grouping is remembered: a report asks some 60 analyses and claims about one table and parts of it.
+TABLES = 64
 NUMERIC = ("learning_rate", "batch_size", "rank", "num_train")
 
 
@@ -105,27 +108,29 @@ class Noise:
     dof: int
 
 
-def places(table: Table) -> dict[int, Place]:
-    """Return the place of every run by its position, with only such settings as vary within some method."""
+@functools.lru_cache(maxsize=TABLES)
+def places(table: Table) -> tuple[Place, ...]:
+    """Return the place of every run, in the runs' order, with only such settings as vary within some method."""
     values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for run in table.runs:
-        for name, value in run.setting:
-            values[run.method, name].add(value)
+    for method, setting in {(run.method, run.setting) for run in table.runs}:
+        for name, value in setting:
+            values[method, name].add(value)
     varied = {name for (_, name), found in values.items() if len(found) > 1}
-    return {
-        index: Place(
+    return tuple(
+        Place(
             problem=run.problem,
-            setting=tuple(pair for pair in run.setting if pair[0] in varied),
+            setting=tuple(pair for pair in run.setting if pair[0] in varied) if varied else (),
             num_train=run.num_train,
             method=run.method,
             rank=run.rank,
             batch_size=run.batch_size,
             learning_rate=run.learning_rate,
         )
-        for index, run in enumerate(table.runs)
-    }
+        for run in table.runs
+    )
 
 
+@functools.lru_cache(maxsize=TABLES)
 def means(table: Table, fresh: bool = False) -> tuple[Mean, ...]:
     """Return every configuration over its seeds: of the runs that may select, or of the `fresh` reruns.
 
@@ -185,6 +190,7 @@ def uncertain(member: Mean, pooled: dict[Pairs, Noise]) -> Uncertain:
     return Uncertain(member.value, shared.sd / math.sqrt(member.num_seeds), shared.dof)
 
 
+@functools.lru_cache(maxsize=TABLES)
 def tuned(table: Table) -> tuple[Tuned, ...]:
     """Return every cell at its tuned learning rate; a cell whose rate cannot be told is left out.
 

@@ -15,6 +15,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from welltuned.analysis.cells import Cell
 from welltuned.analysis.curvature import ADAM_FACTOR, JOINT, BlockRow
@@ -132,7 +133,6 @@ def _score(one: Predictor, target: str, cells: Sequence[Place], y: Sequence[floa
         others = [other for cell, other in zip(cells, gaps, strict=True) if cell.method != place.method]
         if others:
             by_method.append(abs(gap - statistics.fmean(others)))
-    varies = len(set(q)) > 1 and len(set(y)) > 1
     return Score(
         predictor=one.name,
         target=target,
@@ -141,7 +141,7 @@ def _score(one: Predictor, target: str, cells: Sequence[Place], y: Sequence[floa
         method_error=statistics.median(by_method) if by_method else None,
         worst=max(alone),
         unfitted=statistics.median(map(abs, gaps)) if one.absolute else None,
-        correlation=statistics.correlation(q, y, method="ranked") if varies else None,
+        correlation=_correlation(q, y),
     )
 
 
@@ -203,8 +203,17 @@ def exponent(places: Sequence[Place], rows: Sequence[BlockRow], target: str) -> 
     if slope is None or not found:
         return None
     x, y = [point[1] for point in points], [point[2] for point in points]
-    correlation = statistics.correlation(x, y, method="ranked") if len(set(y)) > 1 else None
-    return Exponent(target, slope, min(found), max(found), correlation, len(points))
+    return Exponent(target, slope, min(found), max(found), _correlation(x, y), len(points))
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation; None where either does not vary."""
+    from scipy.stats import spearmanr
+
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return None
+    found: Any = spearmanr(x, y)
+    return float(found.statistic)
 
 
 def _slope(points: Sequence[tuple[Place, float, float]]) -> float | None:

@@ -4,6 +4,7 @@ An analysis that asks only "which method, at which learning rate, batch size and
 `Table`, so that it serves results that welltuned did not produce. What a table does not say is None, never a guess.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,14 @@ class Table:
     runs: tuple[Run, ...]
     metric: str
     higher_is_better: bool
+
+    def __hash__(self) -> int:
+        """Return the hash of the fields, computed once: analyses are remembered by their table."""
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.runs, self.metric, self.higher_is_better))
 
     def better(self, one: float, other: float) -> bool:
         """Say whether `one` is strictly better than `other`."""

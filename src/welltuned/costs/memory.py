@@ -186,9 +186,17 @@ def _inner_size(survey: Survey) -> float:
 
 
 def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
-    """Return what the adapters keep for each token over all sites: A x, of the rank, or of both A's where anchored."""
-    mean_rank = sum(config.rank * (2 if _has_anchors(config.method) else 1) for config in configs) / len(configs)
-    return BYTES[configs[0].dtype] * mean_rank * len(survey.sites)
+    """Return what the adapters keep for each token over all sites, the mean of the pack's trials.
+
+    That is A x, of the rank, or of both A's where anchored; and what a method keeps of the base's outputs.
+    """
+    outputs = sum(site.num_out for site in survey.sites)
+    kept = [
+        config.rank * (2 if _has_anchors(config.method) else 1) * len(survey.sites)
+        + outputs * _keeps_output(config.method)
+        for config in configs
+    ]
+    return BYTES[configs[0].dtype] * sum(kept) / len(kept)
 
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
@@ -264,3 +272,8 @@ def _num_parts(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> 
 @functools.cache
 def _has_anchors(method: str) -> bool:
     return bool(plugins.load("methods", method).parametrisation().anchors)
+
+
+@functools.cache
+def _keeps_output(method: str) -> bool:
+    return plugins.load("methods", method).parametrisation().keeps_output

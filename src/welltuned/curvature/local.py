@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from welltuned.curvature.linearised import Seen
-from welltuned.packing.state import Part
+from welltuned.packing.group import Part
 
 
 class Local:

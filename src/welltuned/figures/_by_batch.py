@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LOWEST_END = 0.25  # of the lowest seed: a t interval's end below it leaves the panel, as one below 0 must; assumed
+
+
 @dataclass(frozen=True)
 class Reading:
     """One cell: the interval over its fresh seeds and the seeds' own values."""
@@ -126,11 +129,11 @@ def draw(numbers: ByBatch, quantity: Quantity) -> Figure:
 
 
 def _drawn(numbers: ByBatch) -> list[float]:
-    """Return every positive number that is drawn: seeds, and the ends of intervals; a t interval may reach below 0."""
+    """Return the seeds' values and the ends of their intervals, without an end so low that it would press all flat."""
     readings = [reading for one in numbers.series for reading in one.readings]
-    ends = [end for reading in readings for end in (reading.interval.low, reading.interval.high)]
-    found = [*(value for reading in readings for value in reading.values), *(end for end in ends if end is not None)]
-    return [value for value in found if value > 0]
+    values = [value for reading in readings for value in reading.values]
+    ends = [end for reading in readings for end in (reading.interval.low, reading.interval.high) if end is not None]
+    return [*values, *(end for end in ends if end >= LOWEST_END * min(values))]
 
 
 def _tip(one: Series, reading: Reading, quantity: Quantity) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,21 +100,23 @@ def draw(numbers: Sweeps) -> Figure:
 def _draw_sweep(axes: Axes, sweep: Sweep, look: Look) -> None:
     from welltuned.figures import _ink
 
-    x = [rate.learning_rate for rate in sweep.rates]
-    y = [rate.mean_nll or 0.0 for rate in sweep.rates]
-    axes.plot(x, y, look.dash, color=look.colour, zorder=3, linewidth=1)
-    for here, there, rate in zip(x, y, sweep.rates, strict=True):
-        marker, size = ("x", 4) if rate.num_diverged else (look.marker, 3.2)
-        axes.plot([here], [there], marker, color=look.colour, markersize=size, markeredgewidth=0.9, zorder=4)
-        if rate.sd_nll is not None:
-            axes.plot(
-                [here, here], [there - rate.sd_nll, there + rate.sd_nll], color=look.colour, linewidth=0.8, zorder=3
-            )
-        if here == sweep.selected_rate:
-            axes.plot(
-                [here], [there], "o", color=look.colour, markersize=7, markeredgewidth=0.8, fillstyle="none", zorder=5
-            )
+    points = [(rate.learning_rate, rate.mean_nll or 0.0, rate) for rate in sweep.rates]
+    axes.plot(*_columns(points), look.dash, color=look.colour, zorder=3, linewidth=1)
+    style: dict[str, Any] = {"color": look.colour, "linestyle": "none", "markeredgewidth": 0.9, "zorder": 4}
+    axes.plot(*_columns(p for p in points if not p[2].num_diverged), marker=look.marker, markersize=3.2, **style)
+    axes.plot(*_columns(p for p in points if p[2].num_diverged), marker="x", markersize=4, **style)
+    bars = [(x, y - rate.sd_nll, y + rate.sd_nll) for x, y, rate in points if rate.sd_nll is not None]
+    at, low, high = ([bar[part] for bar in bars] for part in range(3))
+    axes.vlines(at, low, high, color=look.colour, linewidth=0.8, zorder=3)
+    chosen = _columns(p for p in points if p[0] == sweep.selected_rate)
+    axes.plot(*chosen, "o", color=look.colour, markersize=7, markeredgewidth=0.8, fillstyle="none", zorder=5)
+    for here, there, rate in points:
         _ink.tip_point(axes, here, there, _tip(sweep, rate))
+
+
+def _columns(points: Iterable[tuple[float, float, RatePoint]]) -> tuple[list[float], list[float]]:
+    given = list(points)
+    return [x for x, _, _ in given], [y for _, y, _ in given]
 
 
 def _finish(drawing: Figure, panels: list[Any], numbers: Sweeps, columns: int) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOSS = Quantity(
-    axis="validation NLL, nats per token",
+    axis="validation NLL, nats",
     interval=lambda row: row.fresh_nll,
     value=lambda run: run.nll,
     scale=1.0,

@@ -203,7 +203,7 @@ def caption(numbers: Pareto) -> str:
     text = (
         f"{plural(len(points), 'configuration')}, selection trials, {span_text(numbers.seeds, 'seed')} each, without "
         f"an interval; {plural(front, 'large marker')} on the line: no other is as good in both and better in one. "
-        "A trial's time is its share of its pack's time by tokens, so it hangs on what it was trained together with."
+        "A trial's time is its share of its pack's time by tokens, which hangs on what it was trained together with."
     )
     if numbers.num_diverged:
         text += f" {plural(numbers.num_diverged, 'diverged trial')} left out: ending early is no saving."

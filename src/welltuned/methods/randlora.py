@@ -37,7 +37,7 @@ def init(W_OI: Tensor, analysis: tuple[int, int], rank: int, scaling: float, gen
     import torch
 
     del scaling
-    shapes = {name: shape(name, *W_OI.shape, rank) for name in ("l", "g", "A", "B")}
+    shapes = {name: shape(name, W_OI.shape[0], W_OI.shape[1], rank) for name in ("l", "g", "A", "B")}
     state = {"l": zeros(shapes["l"], W_OI), "g": zeros(shapes["g"], W_OI) + 1 / max(shapes["g"])}
     for name in ("A", "B"):
         whole = uniform(shape(name, *analysis, rank), BOUND, generator, W_OI)

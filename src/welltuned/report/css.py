@@ -17,7 +17,7 @@ DARK_INK = {
     "#cc79a7": "#e59fc6",
     "#e69f00": "#f2b632",
     "#56b4e9": "#97d6ff",
-    "#4d4d4d": "#b9bec4",
+    "#4d4d4d": "#8d939b",
 }
 
 _DARK_FIGURES = "".join(

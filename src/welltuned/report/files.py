@@ -63,6 +63,8 @@ def write_drawing(name: str, picture: Any, numbers: Any, folder: Path) -> tuple[
         warnings.simplefilter("always")
         drawing = picture.draw(numbers)
         text = svg.render(drawing, name, f"{picture.title}. {picture.alt(numbers)}")
+        for tip in drawing.findobj(lambda artist: artist.get_alpha() == 0):  # discs that only carry a tooltip
+            tip.set_visible(False)
         drawing.set_layout_engine(None)  # it is laid out now; with any engine each format would be drawn twice
         drawing.savefig(folder / f"{name}.png", metadata={"Software": None})
         drawing.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})

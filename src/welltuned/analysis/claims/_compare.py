@@ -4,6 +4,7 @@ A claim in accuracy points is read on a loss as per cent of the best tuned loss 
 point with 1 % of the loss (docs/fairness.md).
 """
 
+import functools
 import itertools
 import re
 from collections import defaultdict
@@ -15,7 +16,7 @@ import numpy as np
 from welltuned import rng
 from welltuned.analysis.claims._claim import Answer, Verdict, judge, lacks, largest, smallest
 from welltuned.analysis.estimate import Estimate
-from welltuned.analysis.grid import Mean, Place, Tuned, places, tuned
+from welltuned.analysis.grid import TABLES, Mean, Place, Tuned, places, tuned
 from welltuned.analysis.runs import Pairs, Run, Table
 
 LORA = ("lora", "inita")  # as `plain` writes names; plain LoRA is Init[A]
@@ -44,6 +45,7 @@ def generator(claim: str) -> np.random.Generator:
     return rng.stream(0, "ledger", claim)
 
 
+@functools.lru_cache(maxsize=TABLES)
 def in_points(table: Table) -> tuple[Table, str]:
     """Return the table in accuracy points, or in per cent of the best tuned value of its problem, and the unit.
 
