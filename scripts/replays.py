@@ -28,6 +28,7 @@ from welltuned.plan import Plan
 from welltuned.records import Arm, Config, Proposal, Result, Survey
 from welltuned.search import _prior, _space
 from welltuned.spec import Spec
+from welltuned.transfer import starts
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = (1, 2, 4, 8, 16)  # run-equivalents, for each method
@@ -113,6 +114,7 @@ CONTENDERS = (
     Contender("Sobol", "sobol"),
     Contender("one_epoch", "one_epoch"),
     Contender("successive halving", "halving"),
+    Contender("ASHA", "asha"),
     Contender("TPE", "optuna", {"sampler": "TPESampler"}),
     Contender("TPE, multivariate", "optuna", {"sampler": "TPESampler", "sampler_options": {"multivariate": True}}),
     Contender("Gaussian process", "optuna", {"sampler": "GPSampler"}),
@@ -253,24 +255,20 @@ def by_rule(arm: Arm, case: Case) -> Config:
 
 @contextlib.contextmanager
 def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
-    """Move the prior of the guided search, which alone has one: by octaves, or to the next method's place."""
+    """Move the prior of the guided search, which alone has one: by octaves, or each method's to the next one's."""
     methods = [arm.name for arm in arms]
-    middles = [_middle(arm) for arm in arms]
-    there = middles[1:] + middles[:1] if variant.permuted else middles
-    octaves = {m: variant.shift_octaves + to - at for m, at, to in zip(methods, middles, there, strict=True)}
-    true = _prior.expected
+    there = methods[1:] + methods[:1] if variant.permuted else methods
+    octaves = {
+        method: variant.shift_octaves + starts.shift(other).octaves - starts.shift(method).octaves
+        for method, other in zip(methods, there, strict=True)
+    }
+    true = _prior.Rule.expected
 
-    def expected(configs: Sequence[Config], offered: Sequence[Config]) -> NDArray[np.float64]:
-        return true(configs, offered) + np.array([octaves[config.method] for config in configs])
+    def expected(rule: _prior.Rule, configs: Sequence[Config]) -> NDArray[np.float64]:
+        return true(rule, configs) + np.array([octaves[config.method] for config in configs])
 
-    with mock.patch.object(_prior, "expected", expected):
+    with mock.patch.object(_prior.Rule, "expected", expected):
         yield
-
-
-def _middle(arm: Arm) -> float:
-    """Return log2 of the middle of an arm's learning rates."""
-    rates = [math.log2(config.learning_rate) for config in arm.configs]
-    return (min(rates) + max(rates)) / 2
 
 
 # What they come to ---------------------------------------------------------------------------------------------------

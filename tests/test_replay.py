@@ -7,7 +7,7 @@ import pytest
 
 import planted_surface as planted
 from small_study import forge_hashes
-from welltuned.executors._valley import Valley
+from welltuned.executors._valley import WINDOW, Valley
 from welltuned.executors.replay import HALF_WIDTH, Clock, Recorded, World, replay
 from welltuned.records import Proposal, Role, Status, Trial
 from welltuned.search import _space, grid, uniform
@@ -172,7 +172,7 @@ def test_smoothing_keeps_a_parabola_and_halves_noise():
     ] - np.array(truth)
     # The variance of a local quadratic's fit in the middle of an even grid, from its own weights.
     offsets = np.arange(-2, 3)
-    weights = (1 - np.abs(offsets / 3) ** 3) ** 3
+    weights = (1 - np.abs(offsets / WINDOW) ** 3) ** 3
     design = np.stack([np.ones(5), offsets, offsets**2], axis=1)
     row = np.linalg.solve(design.T @ (weights[:, None] * design), design.T * weights)[0]
     assert errors[:, 4].std() == pytest.approx(0.01 * np.sqrt((row**2).sum()), rel=0.05)

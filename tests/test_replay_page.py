@@ -11,6 +11,7 @@ from scripts.replays import Case, Contender, Score, Variant
 import planted_surface as planted
 from small_study import forge_hashes
 from welltuned.search import _prior
+from welltuned.transfer import starts
 
 PLAIN = Variant("as recorded")
 
@@ -55,17 +56,16 @@ def test_methods_tuned_together_have_a_budget_each():
 
 
 def test_a_moved_prior_expects_the_best_rate_elsewhere():
-    arms = case_of(("lora", "pissa")).arms
-    arms = (arms[0], dataclasses.replace(arms[1], configs=tuple(c for c in arms[1].configs if c.learning_rate < 0.1)))
-    configs = [arm.configs[0] for arm in arms]
-    true = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
-    with replays._moved(Variant("high", shift_octaves=2.0), arms):
-        found = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
-    assert np.subtract(found, true) == pytest.approx([2.0, 2.0])
-    with replays._moved(Variant("permuted", permuted=True), arms):
-        found = [_prior.expected([config], arm.configs)[0] for config, arm in zip(configs, arms, strict=True)]
-    # lora's nine rates have their middle an octave above that of pissa's first seven.
-    assert np.subtract(found, true) == pytest.approx([-1.0, 1.0])
+    case = case_of(("lora", "pissa"))
+    configs = [arm.configs[0] for arm in case.arms]
+    rule = _prior.rule([config for arm in case.arms for config in arm.configs], lambda config: 64)
+    true = rule.expected(configs)
+    with replays._moved(Variant("high", shift_octaves=2.0), case.arms):
+        assert rule.expected(configs) - true == pytest.approx([2.0, 2.0])
+    with replays._moved(Variant("permuted", permuted=True), case.arms):
+        apart = starts.shift("pissa").octaves - starts.shift("lora").octaves
+        assert apart != 0 and rule.expected(configs) - true == pytest.approx([apart, -apart])
+    assert rule.expected(configs) == pytest.approx(true)
 
 
 def test_the_area_is_the_mean_over_the_logarithm_of_the_budget():

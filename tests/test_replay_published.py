@@ -10,7 +10,8 @@ from scripts import replays
 from scripts.replays import Case, Contender, Variant
 
 import planted_surface as planted
-from small_study import forge_hashes, result_of
+from small_study import forge_hashes, result_of, survey_of
+from welltuned import plan as plans
 from welltuned.records import Arm, Role, Status, Trial
 
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -44,7 +45,8 @@ def case_of(name, points, base_loss):
         loss = base_loss if loss is None else loss
         results.append(result_of(Trial(config, Role.SELECT), loss, status, base_validation_nll=base_loss))
     configs = tuple(result.config for result in results if result.config.init_seed == 0)
-    return Case(name, "held out", (Arm("lora", configs, 1),), tuple(results), {})
+    surveys = {plans.survey_key(config): survey_of(config, hidden_size=2048) for config in configs}
+    return Case(name, "held out", (Arm("lora", configs, 1),), tuple(results), surveys)
 
 
 def tinker(model):

@@ -186,17 +186,20 @@ def _inner_size(survey: Survey) -> float:
 
 
 def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
-    """Return what the adapters keep for each token over all sites, on average over the trials."""
-    mean = sum(_num_kept(config.method, config.rank, survey.sites) for config in configs) / len(configs)
-    return BYTES[configs[0].dtype] * mean
+    """Return what the adapters keep for each token over all sites, the mean of the pack's trials."""
+    kept = [_num_kept(config.method, config.rank, survey.sites) for config in configs]
+    return BYTES[configs[0].dtype] * sum(kept) / len(kept)
 
 
 @functools.cache
 def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
+    """Count A x, of the rank, or of both A's where anchored, and kept outputs of the base; or what the method says."""
     plugin = plugins.load("methods", method)
-    if plugin.num_kept is None:
-        return rank * (2 if plugin.parametrisation().anchors else 1) * len(sites)
-    return sum(plugin.num_kept(site.num_out, site.num_in, rank) for site in sites)
+    if plugin.num_kept is not None:
+        return sum(plugin.num_kept(site.num_out, site.num_in, rank) for site in sites)
+    form = plugin.parametrisation()
+    outputs = sum(site.num_out for site in sites) if form.keeps_output else 0
+    return rank * (2 if form.anchors else 1) * len(sites) + outputs
 
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:

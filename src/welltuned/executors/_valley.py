@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 3.0  # octaves on either side that a local fit sees: five points of a grid with a factor of 2; assumed
+WINDOW = 2.5  # octaves on either side that a local fit sees: five points of a grid with a factor of 2; assumed
 FEWEST = 4  # points under which a quadratic would only repeat them; assumed
 
 Floats = NDArray[np.float64]

@@ -52,6 +52,7 @@ class Parametrisation:
     `delta(state, scaling, W_OI)` is one trial's change of the weight, [O, I], for merging. `fast` are the tensors that
     LoRA+ gives the larger rate. `whole` says that it acts on every parameter of the model, sites or not, in a pack of
     one trial (packing/whole.py). `shared` are anchors that are the first rows and columns of one tensor at all sites.
+    `keeps_output` says that the base's output is kept for the backward pass, at every site (memory: costs/memory.py).
     `padded` says that zeros make a trial's tensors those of a higher rank; else only trials of one rank share a group.
     """
 
@@ -64,6 +65,7 @@ class Parametrisation:
     delta: Callable[[Mapping[str, Tensor], float, Tensor], Tensor]
     fast: tuple[str, ...] = ()
     whole: bool = False
+    keeps_output: bool = False
     shared: tuple[str, ...] = ()
     padded: bool = True
 
