@@ -55,6 +55,7 @@ def module_of(state, method, weight, bias, scaling):
 
 def block_of(base, table, state, method, site, scaling=1.0):
     weight, bias = base.weight(site), base.sites[site].bias
+    bias = None if bias is None else bias.detach()  # a parameter would be taken for one that is trained
     rows = [(table.ids[row, : table.lengths[row]].tolist(), int(table.prompt_lengths[row])) for row in range(NUM_ROWS)]
     return dense.Block(base.model, site, module_of(state[site], method, weight, bias, scaling), rows)
 
