@@ -271,7 +271,8 @@ def _num_parts(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> 
 
 @functools.cache
 def _has_anchors(method: str) -> bool:
-    return bool(plugins.load("methods", method).parametrisation().anchors)
+    """Say whether a method keeps factors beside the trained ones; DoRA's q is a vector, which x does not meet."""
+    return bool(set(plugins.load("methods", method).parametrisation().anchors) - {"q"})
 
 
 @functools.cache
