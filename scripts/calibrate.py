@@ -218,7 +218,7 @@ def equal_table(num: int) -> str:
     for one in recorded_equal.all_judged(num):
         rates = [f"{percent(rate.value)} ± {percent(rate.error)}" for rate in (one.differs, one.equivalent)]
         most = max((rate.value - FALSE) / rate.error for rate in (one.differs, one.equivalent))
-        bounds = "hold" if most <= 0 else "within the error" if most <= 3 else "do not hold"
+        bounds = "hold" if most <= 0 else "within 3 errors" if most <= 3 else "do not hold"
         rows.append([f"{one.batch_size}", one.metric, f"{one.group} against {one.group}", *rates, bounds])
     return table(["batch", "metric", "seeds", "false differs %", "false equivalent %", "bounds"], rows)
 
@@ -248,7 +248,7 @@ difference of the margin at most 5 %, all within three Monte-Carlo errors.
 - *Diverged runs*: where both methods diverge alike, false differences are rarer than 5 % and coverage is 97 to 99
   %. Where one method diverges at times, the interval covers far too rarely, whatever the number of seeds, until
   several runs have shown it: see "One method diverges".
-- *Real runs*: on recorded reruns of LoRA against LoRA under other seeds, both false rates are 5 % within their error.
+- *Real runs*: on recorded reruns of LoRA against LoRA under other seeds, both false rates are 5 % within three errors.
 - *Planted differences* are found as often as promised. *The best of k* is claimed falsely in at most {most_best} %
   of the studies.
 

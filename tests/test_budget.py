@@ -126,6 +126,17 @@ def test_what_was_not_chosen_needs_no_rerun_and_what_was_chosen_does():
     )
 
 
+def test_the_winner_is_what_the_search_chose_though_another_had_a_lower_loss():
+    """Guided search chooses by its model: the lowest loss is the luckiest."""
+    results, declaration = synthetic.study()
+    rows = [row for row in summarise(results, declaration.cell) if row.method == "lora"]
+    lucky, chosen = sorted(rows, key=lambda row: row.selection_nll)[:2]
+    left = [r for r in results if r.role is Role.SELECT or r.config.batch_size == chosen.batch_size]
+    for row in summarise(left, declaration.cell):
+        if row.method == "lora":
+            assert row.is_winner == (row.key == chosen.key), lucky.label
+
+
 def test_an_edge_is_one_of_all_rates_that_the_search_tried_with_the_method():
     """Of each cell one rate is left, so that within cells nothing can be told."""
     results, _ = of_a_search()

@@ -17,6 +17,7 @@ from welltuned.curvature.points import chosen, trained
 from welltuned.curvature.rows import Rows
 from welltuned.curvature.survey import Request, check_repeatable, layer_of, refuse, sites_of
 from welltuned.errors import InputError
+from welltuned.kernels import Skinny
 from welltuned.packing.batch import RowTable
 from welltuned.packing.state import grouped, initial
 from welltuned.records import Runtime
@@ -54,6 +55,7 @@ def module_of(state, method, weight, bias, scaling):
 
 def block_of(base, table, state, method, site, scaling=1.0):
     weight, bias = base.weight(site), base.sites[site].bias
+    bias = None if bias is None else bias.detach()  # a parameter would be taken for one that is trained
     rows = [(table.ids[row, : table.lengths[row]].tolist(), int(table.prompt_lengths[row])) for row in range(NUM_ROWS)]
     return dense.Block(base.model, site, module_of(state[site], method, weight, bias, scaling), rows)
 
@@ -161,7 +163,9 @@ def test_chunks_and_graphs_that_are_built_again_change_nothing():
 def test_a_block_of_the_joint_hessian_is_the_block():
     """The joint product is plain double backward through the packed model, adapters' kernel included."""
     setting = Setting(["lora", "pissa", "dora", "full"])
-    joint, site = Joint(setting.model, setting.state, setting.rows), "model.layers.1.self_attn.o_proj"
+    site = "model.layers.1.self_attn.o_proj"
+    joint = Joint(setting.model, setting.state, setting.rows, KEPT)
+    bare = Joint(setting.model, setting.state, setting.rows, 0)  # a trial and a row at a time
     blocks = setting.blocks(site)
     v_NP = torch.randn(blocks.num_blocks, blocks.length, dtype=torch.float64) * blocks.own_NP
     wide_NP = torch.zeros(joint.num_blocks, joint.length, dtype=torch.float64)
@@ -172,6 +176,7 @@ def test_a_block_of_the_joint_hessian_is_the_block():
         narrow, wide = (getattr(one, name)(v, everyone) for one, v in ((blocks, v_NP), (joint, wide_NP)))
         for mine, theirs in _places(setting.state, site):
             assert torch.allclose(narrow[mine], wide[theirs], rtol=1e-6, atol=1e-9)
+        assert torch.allclose(wide, getattr(bare, name)(wide_NP, everyone), rtol=1e-6, atol=1e-9)
     few = joint.hessian(wide_NP[[2]], [2])
     assert torch.allclose(few[0], joint.hessian(wide_NP, everyone)[2], rtol=1e-6, atol=1e-9)
     narrow, wide = blocks.gradients(), joint.gradients()
@@ -279,6 +284,14 @@ def test_curvlinops_finds_the_same_products():
                 )
                 total = total + (operator @ v_NP[0]) * int((targets >= 0).sum()) / num_targets
         assert close(product(v_NP, [0])[0], total), kind.__name__
+
+
+def test_the_kernels_second_derivatives_are_whole():
+    """Against finite differences of its gradient; what its forward pass keeps would be a constant there."""
+    shapes = [(2, 5, 4), (2, 5, 3), (2, 2, 3), (2, 4, 2)]  # y, x, down, up
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    scaling = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    assert torch.autograd.gradgradcheck(lambda *given: Skinny.apply(*given, scaling), inputs)
 
 
 # What is asked and refused --------------------------------------------------------------------------------------------

@@ -105,6 +105,31 @@ def test_a_repeated_look_proposes_the_same():
     assert guided.SEARCH.propose(plan, []) == guided.SEARCH.propose(plan, [])
 
 
+STUDIES = {
+    "two problems": valleys.STUDY.replace("rank = {ranks}", "rank = {ranks}\nnum_train = [4096, 16384]"),
+    "another axis": valleys.STUDY.replace("rank = {ranks}", "rank = {ranks}\nweight_decay = [0.0, 0.1]"),
+    "no rank": valleys.STUDY.replace("[search]", "[methods.full]\nlearning_rate = [1e-5, 1e-4, 1e-3]\n[search]"),
+    "one candidate": valleys.STUDY.replace("{rates}", "[1e-3]").replace("{batches}", "[16]"),
+    "too short for probes": valleys.STUDY.replace("{num_train}", "256").replace("{batches}", "[64]"),
+    "two seeds": valleys.STUDY.replace("[search]", "[search]\nseeds = 2"),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_any_study_comes_to_its_end(name, monkeypatch):
+    monkeypatch.setattr(valleys, "STUDY", STUDIES[name])
+    methods = ("lora", "full") if name == "no rank" else ("lora",)
+    plan, surface = valleys.plan(methods, "budget = 2.5", batches=(8, 32)), valleys.Surface(15, noise=0.02)
+    proposals, results = searching.run(plan, surface.answer)
+    choices, beliefs = _space.choices(plan), guided.beliefs(plan, results)
+    assert proposals[-1].finished and len(choices) == (2 if name in ("two problems", "no rank") else 1)
+    assert max(spent(plan, results)) <= 2.5 + 1e-6
+    confirmed = {
+        result.config.replace(**dict.fromkeys(_space.SEEDS, 0)) for result in results if result.role == "confirm"
+    }
+    assert confirmed == {belief.best.replace(**dict.fromkeys(_space.SEEDS, 0)) for belief in beliefs}
+
+
 def test_lost_trials_are_paid_for_and_not_asked_for_again():
     plan, surface = valleys.plan(settings="budget = 4"), valleys.Surface(9)
     asked: list[str] = []
@@ -158,7 +183,7 @@ def test_an_optimum_beyond_the_offered_rates_is_reported():
 def test_its_certainty_is_earned():
     """Where it says that the best is near enough with probability p, it is so about as often."""
     said, true = [], []
-    for seed in range(8):
+    for seed in range(6):
         surface = valleys.Surface(100 + seed, best_batch=3 + seed % 4, noise=0.003)
         plan = valleys.plan(settings="budget = 8")
         belief = guided.beliefs(plan, selected(plan, surface))[0]

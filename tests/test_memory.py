@@ -1,10 +1,13 @@
 """Memory: real packs against the prediction, a worker that is killed or refused memory, the plan of a large base."""
 
 import pytest
+import torch
 
+import tiny
 from small_study import edited, forge_hashes, survey_of
 from welltuned import plan as plans
 from welltuned.costs import memory, packing
+from welltuned.packing.state import initial
 from welltuned.records import Config, JobLost, Role, Site, Status, Survey, TrainJob, Trial
 from welltuned.spec import Spec
 from welltuned.store import Store
@@ -67,6 +70,50 @@ def test_a_pack_that_is_too_large_is_trained_with_fewer_rows_and_the_same_batche
         assert limited.status is free.status is Status.FINISHED
         assert (limited.config, limited.curve[-1].step) == (free.config, free.curve[-1].step)
         assert limited.validation_nll == pytest.approx(free.validation_nll, rel=1e-4)
+
+
+# What is kept, counted ------------------------------------------------------------------------------------------------
+
+
+def kept_bytes(method: str, num_tokens: int) -> int:
+    """Bytes that one pass of one trial on a tiny Llama keeps for its backward pass, the weights left out."""
+    packed = tiny.packed(tiny.llama(torch.float32))
+    trial = tiny.trial(method=method, dtype="float32", rank=2)
+    state = initial(packed.base, [trial])
+    weights = [*packed.base.model.parameters(), state.groups[0].flat_NP]
+    known = {weight.untyped_storage().data_ptr() for weight in weights}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids_RT = torch.arange(num_tokens).view(1, -1) % packed.base.vocab_size
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), packed.bound(state):
+        features = packed.base.features(ids_RT)
+        total = sum(kept.values())
+    del features
+    return total
+
+
+def test_dora_keeps_the_base_s_output_at_every_site():
+    """What a token more keeps: beyond LoRA's, the outputs of all sites; counted from what autograd saves."""
+    sites = tiny.packed(tiny.llama(torch.float32)).base
+    outputs = 4 * sum(sites.shape(site)[0] for site in sites.sites)
+    per_token = {method: (kept_bytes(method, 24) - kept_bytes(method, 12)) / 12 for method in ("lora", "dora")}
+    assert per_token["dora"] - per_token["lora"] == pytest.approx(outputs, rel=0.05)
+
+
+def test_the_estimate_counts_the_outputs_that_dora_keeps(large):
+    survey = llama_2_7b(large[0].config)
+    lora, dora = (
+        memory.estimate([large[0].config.replace(method=method)], survey, 1, "cuda:0") for method in ("lora", "dora")
+    )
+    outputs = 32 * (4 * 4096 + 2 * 11008 + 4096)
+    more = (dora.activation_bytes - lora.activation_bytes) / memory.OVERHEAD
+    assert more == pytest.approx(512 * 2 * outputs * 33 / 32, rel=1e-4)
 
 
 # A large base, on paper -----------------------------------------------------------------------------------------------

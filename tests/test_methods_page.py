@@ -45,6 +45,18 @@ def test_one_is_explained(name, capsys):
     assert f"welltuned doctor --method {name}" in shown
 
 
+def test_what_serving_costs_is_shown_where_it_was_measured(capsys, monkeypatch):
+    found = costs()["pissa"] | {"time": 1.15, "memory": 1.25, "generation": {"8": 1.375, "32": 1.5}}
+    monkeypatch.setattr("welltuned.cli.methods.costs", lambda: {"pissa": found})
+    assert call("pissa") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    line = "1.15 times lora's training time, 1.25 times its memory, unmerged 1.38 times the time of a merged answer"
+    assert line in shown
+    assert call() == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[-2:] for line in lines if line[:1] == ["pissa"]] == [["1.15", "1.38"]]
+
+
 def test_an_unknown_method_is_refused_with_a_suggestion(capsys):
     assert call("pisa") == 2
     assert "did you mean 'pissa'?" in capsys.readouterr().err

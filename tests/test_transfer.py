@@ -82,9 +82,11 @@ def test_the_rank_exponents_are_those_of_the_papers_table(kind, g, n, r, slope):
     assert math.log2(2.0 ** mua.bound(kind, n, 2 * r, (2 * r) ** -g, g).log2 / 2.0**found.log2) == pytest.approx(slope)
 
 
-def test_width_exponents_are_a_half_for_lora_and_one_for_init_b():
+def test_width_exponents_are_a_half_for_lora_and_one_for_init_b_and_full_fine_tuning():
     assert mua.bound("A", 1024, 8, 1.0, 0.0).width_slope == -0.5
     assert mua.bound("B", 1024, 8, 1.0, 0.0).width_slope == -1.0
+    full = replace(SETTING, method="full")
+    assert rules.moved(rules.WIDTH, 1e-4, full, replace(full, width=4096)) == pytest.approx(2.5e-5)
 
 
 # The exact invariance -------------------------------------------------------------------------------------------------

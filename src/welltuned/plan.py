@@ -43,6 +43,11 @@ class Plan:
         """Return the survey of a configuration's base and data."""
         return self.surveys[survey_key(config)]
 
+    def width_of(self, config: Config) -> int | None:
+        """Return the hidden size of a configuration's base; None where the base was not looked at."""
+        survey = self.surveys.get(survey_key(config))
+        return None if survey is None else survey.hidden_size
+
     @property
     def problem(self) -> tuple[str, ...]:
         """Return the fields of a cell that pose its problem: methods are compared within one and never across."""

@@ -19,8 +19,10 @@ CLASSES = {
     "figures": ("_picture", "Picture"),
 }
 # What the code of a module that is not ours may raise while it is imported; MemoryError and the like are not its fault.
-FAILURES = (ImportError, NameError, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError)
-FAILURES += (RuntimeError, OSError)
+FAILURES = (
+    *(ImportError, NameError, AttributeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError),
+    *(RuntimeError, OSError),
+)
 
 
 def names(kind: str) -> list[str]:

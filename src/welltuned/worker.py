@@ -86,7 +86,8 @@ def _prepare(runtime: Runtime) -> None:
     torch.set_num_threads(runtime.threads)
     if runtime.device != "cpu":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+        # Nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         torch.use_deterministic_algorithms(True)
         torch.cuda.reset_peak_memory_stats(runtime.device)
 

@@ -15,6 +15,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from welltuned.analysis.cells import Cell
 from welltuned.analysis.curvature import ADAM_FACTOR, JOINT, BlockRow
@@ -209,7 +210,10 @@ def _correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Return Spearman's rank correlation; None where either does not vary."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(x, y).statistic) if len(set(x)) > 1 and len(set(y)) > 1 else None
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return None
+    found: Any = spearmanr(x, y)
+    return float(found.statistic)
 
 
 def _slope(points: Sequence[tuple[Place, float, float]]) -> float | None:

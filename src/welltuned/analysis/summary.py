@@ -61,22 +61,24 @@ class SummaryRow:
     num_diverged: int
     clip_fraction: float | None
     num_trainable: int
-    is_winner: bool  # lowest selection NLL of its method within its problem
+    is_winner: bool  # of its method within its problem: lowest selection NLL, of the cells that were rerun if any were
     reason: str
 
 
 def summarise(results: Sequence[Result], cell: Sequence[str]) -> tuple[SummaryRow, ...]:
     """Return one row for each cell that has a trial, the winner of each method marked."""
     graded = any(result.test_correct is not None for result in results)
-    rows = [_row(member, graded) for member in group(results, cell)]
-    best: dict[tuple[Key, str], SummaryRow] = {}
-    for row in rows:
+    cells = group(results, cell)
+    rows = [_row(member, graded) for member in cells]
+    best: dict[tuple[Key, str], tuple[tuple[bool, float], SummaryRow]] = {}
+    for member, row in zip(cells, rows, strict=True):
         place = (row.problem, row.method)
-        if row.selection_nll is not None and (
-            place not in best or row.selection_nll < (best[place].selection_nll or math.inf)
-        ):
-            best[place] = row
-    return tuple(dataclasses.replace(row, is_winner=best.get((row.problem, row.method)) is row) for row in rows)
+        # A search with a budget reruns its choice alone, and may choose by more than the lowest loss.
+        rank = (not member.confirm, math.inf if row.selection_nll is None else row.selection_nll)
+        if row.selection_nll is not None and (place not in best or rank < best[place][0]):
+            best[place] = rank, row
+    winning = {id(row) for _, row in best.values()}
+    return tuple(dataclasses.replace(row, is_winner=id(row) in winning) for row in rows)
 
 
 def winners(rows: Sequence[SummaryRow]) -> tuple[SummaryRow, ...]:

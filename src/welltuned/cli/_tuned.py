@@ -17,8 +17,7 @@ def tuned_text(tuned: Tuned) -> str:
     own = tuned.best_rate
     low, high = (None, None) if own is None else rate_interval(own.log2_rate, own.sd)
     rate_span = DASH if low is None else f"{rate_text(low)} to {rate_text(high)} (95 %)"
-    plateau = DASH if belief.plateau is None else f"{belief.plateau[0]} to {belief.plateau[1]}"
-    good = f"within {100 * belief.margin:g} %: {plateau}; the largest: {belief.efficient_batch or DASH}"
+    good = f"as good within {100 * belief.margin:g} %: {_span(belief.plateau)}"
     loss_span = f"{nats_text(belief.low_nll)} to {nats_text(belief.high_nll)} (95 %)"
     reruns = ", ".join(nats_text(result.validation_nll) for result in tuned.reruns) or DASH
     rows = [
@@ -38,7 +37,7 @@ def tuned_text(tuned: Tuned) -> str:
         [
             f"tuned {config.method} on {config.base}: {full}, {probes} and the reruns, {spent}",
             "",
-            table(("", "choice", "as good, or as likely"), rows),
+            table(("", "choice", ""), rows),
             "",
             "best learning rate and expected loss elsewhere:",
             table(("rank", "batch size", "learning rate", "95 %", "expected loss"), _elsewhere(belief)),
@@ -46,6 +45,17 @@ def tuned_text(tuned: Tuned) -> str:
             *endings(tuned),
         ]
     )
+
+
+def _span(ends: tuple[int, int] | None) -> str:
+    """Write a range of batch sizes.
+
+    >>> _span((8, 32)), _span((4, 4)), _span(None) == DASH
+    ('8 to 32', '4 only', True)
+    """
+    if ends is None:
+        return DASH
+    return f"{ends[0]} only" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def _elsewhere(belief: Belief) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from welltuned.methods._method import Method
 
-# What scripts/measure_methods.py measured: training time and memory relative to lora's.
+# What scripts/measure_methods.py measured: training time and memory relative to lora's, and inference.
 MEASURED = Path(__file__).parents[1] / "methods" / "measured.json"
 EXAMPLE = (("q_proj", 4096, 4096), ("up_proj", 14336, 4096))  # sizes in Llama-3.1-8B's config.json
 EXAMPLE_RANK = 16
@@ -63,13 +63,23 @@ def _print_table(console: "Console", methods: dict[str, "Method"], measured: dic
     for heading in ("method", "what it is", "paper", "trains", "in PEFT"):
         table.add_column(heading, overflow="fold")
     table.add_column("time", justify="right")
+    table.add_column("writing", justify="right")
     for name, method in methods.items():
-        time = measured.get(name, {}).get("time")
-        shown = f"{time:.2f}" if time is not None else DASH
-        table.add_row(name, method.summary, method.paper, method.trains, method.peft or DASH, shown)
+        time, writing = measured.get(name, {}).get("time"), _writing(measured.get(name))
+        shown = [DASH if one is None else f"{one:.2f}" for one in (time, writing)]
+        table.add_row(name, method.summary, method.paper, method.trains, method.peft or DASH, *shown)
     console.print(table)
     console.print("time: of training, relative to lora's at the same rank, measured (docs/methods.md)")
+    console.print(
+        "writing: time of generated text with an adapter that is not merged, relative to a merged one, measured"
+    )
     console.print("explain one: welltuned methods NAME; start dora from another method: dora+pissa")
+
+
+def _writing(measured: dict[str, Any] | None) -> float | None:
+    """Return the time of an answer with an unmerged adapter of the lowest measured rank, relative to a merged one."""
+    by_rank: dict[str, float] = (measured or {}).get("generation") or {}
+    return next(iter(by_rank.values()), None)
 
 
 def _print_one(console: "Console", name: str, method: "Method", measured: dict[str, Any] | None) -> None:
@@ -86,7 +96,9 @@ def _explained(name: str, method: "Method", measured: dict[str, Any] | None) -> 
     seeds = "is the same for every seed: seeds vary the order of rows" if method.deterministic else "is drawn by a seed"
     time = (measured or {}).get("time")
     told = "its time is not measured, " if time is None else f"{time:.2f} times lora's training time, "
-    cost = DASH if measured is None else f"{told}{measured['memory']:.2f} "
+    cost = DASH if measured is None else f"{told}{measured['memory']:.2f} times its memory"
+    writing = _writing(measured)
+    cost += "" if writing is None else f", unmerged {writing:.2f} times the time of a merged answer"
     return [
         ("method", f"{name} (version {method.version})"),
         ("what it is", method.summary),
@@ -95,7 +107,7 @@ def _explained(name: str, method: "Method", measured: dict[str, Any] | None) -> 
         ("start", f"the base, exactly; its initialisation {seeds}"),
         ("trains", f"{method.trains}: {_count(method)}"),
         ("learning rate", method.advice or DASH),
-        ("cost", cost + ("" if measured is None else "times its memory (docs/methods.md)")),
+        ("cost", cost + ("" if measured is None else " (docs/methods.md)")),
         ("in PEFT", method.peft or "no class: it leaves as a merged model"),
         ("defaults", _defaults(method)),
         ("in a study", f'[train] method = "{name}", or [axes] method = ["lora", "{name}"]'),

@@ -18,6 +18,7 @@ from welltuned.cli._text import print_json
 from welltuned.errors import InputError, problem
 
 if TYPE_CHECKING:
+    from welltuned.study import Options
     from welltuned.study.tune import Stage, Tuned
     from welltuned.study.tune_spec import Budget, Request
 
@@ -55,19 +56,22 @@ def command(
 ) -> None:
     """Find the batch size, learning rate and rank for a model and data, and hand over the adapter."""
     from welltuned import study as studies
-    from welltuned.cli._progress import observer
-    from welltuned.cli._tuned import as_data, tuned_text
-    from welltuned.study import tune
     from welltuned.study.tune_spec import Request
 
     folder = folder or Path("runs") / f"tune-{_name(model)}"
     options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
-    request = _request(
-        Request(model, task or "", tuple(data or ()), num_train or 0, 0, 0, parse_budget(budget), method, dtype=dtype),
-        rank,
-        max_length,
-        proxy,
+    asked = Request(
+        model, task or "", tuple(data or ()), num_train or 0, 0, 0, parse_budget(budget), method, dtype=dtype
     )
+    _tune(_request(asked, rank, max_length, proxy), folder, options, plan_only, as_json)
+
+
+def _tune(request: "Request", folder: Path, options: "Options", plan_only: bool, as_json: bool) -> None:
+    """Show what will be done, do it, and hand over."""
+    from welltuned.cli._progress import observer
+    from welltuned.cli._tuned import as_data, tuned_text
+    from welltuned.study import tune
+
     stage = tune.prepare(request, folder, options)
     if not as_json:
         print(_plan_text(stage, request))

@@ -74,7 +74,7 @@ class Blocks:
 
     def _chunk(self, rows: np.ndarray) -> _Chunk:
         block = self.rows.table.block([rows], len(rows))
-        saved = _Saved()
+        saved = Saved()
         with saved.counting():
             linearised = Linearised(self.model, self.state, block, self.sites, self.rows.num_targets)
             locals_ = [Local(member.group.part(member.site), linearised.seen[member.site]) for member in self.members]
@@ -160,7 +160,7 @@ def padded(tensor_NP: Tensor, length: int) -> Tensor:
     return torch.nn.functional.pad(tensor_NP, (0, length - tensor_NP.shape[1]))
 
 
-class _Saved:
+class Saved:
     """Counts what graphs keep: every tensor that is saved for a backward pass, once."""
 
     def __init__(self) -> None:

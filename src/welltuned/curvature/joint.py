@@ -6,35 +6,41 @@ also the slow and obvious twin of blocks.py: a block of it is that block.
 Shape letters: N trials, P numbers of a trial padded to the longest, R rows, K target positions of all rows, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from welltuned.curvature.blocks import Gradients, gradients, padded
+from welltuned.curvature.blocks import Gradients, Saved, gradients, padded
 from welltuned.curvature.linearised import loss_curvature, loss_gradient
 from welltuned.curvature.rows import Rows, Spread
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState
 
+Through = Callable[["_Graph", Sequence[Tensor]], Sequence[Tensor]]
+
 
 class Joint:
     """All trained tensors of each trial of a state."""
 
-    def __init__(self, model: PackedModel, state: PackState, rows: Rows) -> None:
+    def __init__(self, model: PackedModel, state: PackState, rows: Rows, graph_bytes: int) -> None:
         self.model, self.state, self.rows = model, state, rows
         self.num_blocks = state.num_trials
         masks = [torch.cat([group.own(site) for site in group.leaves], dim=1) for group in state.groups]
         self.length = max(mask.shape[1] for mask in masks)
         self.own_NP = torch.cat([padded(mask, self.length) for mask in masks])
+        saved = Saved()
+        with saved.counting():
+            _Graph(model, state.select([0]), rows, [rows.longest])
+        self._most = max(1, graph_bytes // max(1, saved.num_bytes))  # rows whose graphs fit, of all trials together
 
     def gradients(self) -> Gradients:
         """Return the gradients and their spread over the rows: each row is given a copy of its trial."""
         spreads = [Spread(len(self.rows.numbers), own_P) for own_P in self.own_NP]
         for number, spread in enumerate(spreads):
-            for rows in self.rows.chunks(1):
+            for rows in self.rows.chunks(1, self._most):
                 state = self.state.select([number] * len(rows))
                 graph = _Graph(self.model, state, self.rows, [np.array([row]) for row in rows])
                 spread.add(_flat(state, graph.gradients, self.length), self.rows.shares(rows))
@@ -48,14 +54,18 @@ class Joint:
         """Return the Gauss-Newton matrix times v for the trials of these numbers."""
         return self._product(v_NP, numbers, _Graph.gauss_newton)
 
-    def _product(self, v_NP: Tensor, numbers: Sequence[int], through) -> Tensor:
-        state = self.state if len(numbers) == self.num_blocks else self.state.select(numbers)
-        result_NP = torch.zeros_like(v_NP)
-        vectors = _split(state, v_NP)
-        for rows in self.rows.chunks(state.num_trials):
-            graph = _Graph(self.model, state, self.rows, [rows] * state.num_trials)
-            result_NP += _flat(state, through(graph, vectors), self.length)
-        return result_NP * self.own_NP[list(numbers)]
+    def _product(self, v_NP: Tensor, numbers: Sequence[int], through: Through) -> Tensor:
+        parts = []
+        for first in range(0, len(numbers), self._most):
+            some = list(numbers)[first : first + self._most]
+            state = self.state.select(some)
+            vectors = _split(state, v_NP[first : first + self._most])
+            result_NP = torch.zeros_like(v_NP[first : first + self._most])
+            for rows in self.rows.chunks(len(some), max(1, self._most // len(some))):
+                graph = _Graph(self.model, state, self.rows, [rows] * len(some))
+                result_NP += _flat(state, through(graph, vectors), self.length)
+            parts.append(result_NP * self.own_NP[some])
+        return torch.cat(parts)
 
 
 class _Graph:

@@ -157,7 +157,7 @@ class Survey:
         if sites:
             operator = Blocks(self.model, point.shared, members, self.rows, self.kept_bytes)
         else:
-            operator = Joint(self.model, point.state, self.rows)
+            operator = Joint(self.model, point.state, self.rows, self.kept_bytes)
         gradients = operator.gradients()
         norms = spectral_norms(gradients.weights)
         preconditioner_NP = point.preconditioner(sites, operator.length)

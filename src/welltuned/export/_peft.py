@@ -142,7 +142,7 @@ def _randlora(states: States, scalings: dict[str, float], shapes: Shapes) -> Wri
     scaling = _the_same(scalings, "multiplier", "RandLoraConfig")
     largest = [max(sizes) for sizes in zip(*shapes.values(), strict=True)]
     one = next(iter(states.values()))
-    shared = {name: one[name].new_zeros(randlora.shape(name, *largest, int(rank))) for name in ("A", "B")}
+    shared = {name: one[name].new_zeros(randlora.shape(name, largest[0], largest[1], int(rank))) for name in ("A", "B")}
     tensors: dict[str, Tensor] = {}
     for site, state in states.items():
         for name, whole in shared.items():

@@ -105,13 +105,9 @@ def _draw_sweep(axes: Axes, sweep: Sweep, look: Look) -> None:
     style: dict[str, Any] = {"color": look.colour, "linestyle": "none", "markeredgewidth": 0.9, "zorder": 4}
     axes.plot(*_columns(p for p in points if not p[2].num_diverged), marker=look.marker, markersize=3.2, **style)
     axes.plot(*_columns(p for p in points if p[2].num_diverged), marker="x", markersize=4, **style)
-    bars = [(x, y, rate.sd_nll) for x, y, rate in points if rate.sd_nll is not None]
-    x, y, sd = ([bar[part] for bar in bars] for part in range(3))
-    ends = [
-        [there - by for there, by in zip(y, sd, strict=True)],
-        [there + by for there, by in zip(y, sd, strict=True)],
-    ]
-    axes.vlines(x, *ends, color=look.colour, linewidth=0.8, zorder=3)
+    bars = [(x, y - rate.sd_nll, y + rate.sd_nll) for x, y, rate in points if rate.sd_nll is not None]
+    at, low, high = ([bar[part] for bar in bars] for part in range(3))
+    axes.vlines(at, low, high, color=look.colour, linewidth=0.8, zorder=3)
     chosen = _columns(p for p in points if p[0] == sweep.selected_rate)
     axes.plot(*chosen, "o", color=look.colour, markersize=7, markeredgewidth=0.8, fillstyle="none", zorder=5)
     for here, there, rate in points:

@@ -52,6 +52,7 @@ class Parametrisation:
     `delta(state, scaling, W_OI)` is one trial's change of the weight, [O, I], for merging. `fast` are the tensors that
     LoRA+ gives the larger rate. `whole` says that it acts on every parameter of the model, sites or not, in a pack of
     one trial (packing/whole.py). `shared` are anchors that are the first rows and columns of one tensor at all sites.
+    `keeps_output` says that the base's output is kept for the backward pass, at every site (memory: costs/memory.py).
     `padded` says that zeros make a trial's tensors those of a higher rank; else only trials of one rank share a group.
     """
 
@@ -64,6 +65,7 @@ class Parametrisation:
     delta: Callable[[Mapping[str, Tensor], float, Tensor], Tensor]
     fast: tuple[str, ...] = ()
     whole: bool = False
+    keeps_output: bool = False
     shared: tuple[str, ...] = ()
     padded: bool = True
 
@@ -89,7 +91,9 @@ class Method:
     function they define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator;
     `shared_stream` that the generator starts alike at every site. `samples` is the number of training rows that the
     context is computed from, and `looks_at` what of them: "gradient" or "inputs". `misfit(O, I, R)` says why a site
-    cannot be adapted, or "". `num_frozen(O, I, R)` counts the frozen weights that a token is multiplied with beside W.
+    cannot be adapted, or "". `num_frozen(O, I, R)` counts the frozen weights that a token is multiplied with beside W;
+    `num_kept(O, I, R)` the values that it keeps for the backward pass, where these are not its rank (of both A's where
+    anchored).
     `with_init(source)` is this method started by another's initialisation, "dora+pissa" in a
     study. `version` changes whenever a result could.
     """
@@ -110,6 +114,7 @@ class Method:
     looks_at: str = "gradient"
     misfit: Callable[[int, int, int], str] = _fits
     num_frozen: Callable[[int, int, int], int] = _none
+    num_kept: Callable[[int, int, int], int] | None = None
     with_init: Callable[[Method], Method] | None = None
     trains: str = ""  # what is trained, in a few words
     peft: str = ""  # what PEFT calls it; empty where PEFT has none

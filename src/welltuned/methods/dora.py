@@ -71,7 +71,8 @@ def _with_magnitude(form: Callable[[], Parametrisation], name: str) -> Callable[
         low_rank = form()
         trained, anchors = (*low_rank.trained, "m"), (*low_rank.anchors, "q")
         decayed, fast = {**low_rank.decayed, "m": ""}, (*low_rank.fast, "m")
-        return Parametrisation(name, trained, anchors, _shape, _apply, decayed, _delta, fast)
+        # the gradient of m is a product with the base's output
+        return Parametrisation(name, trained, anchors, _shape, _apply, decayed, _delta, fast, keeps_output=True)
 
     return parametrisation
 

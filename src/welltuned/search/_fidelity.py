@@ -1,7 +1,8 @@
 """Which probes a study may believe: those whose ranking agrees with the full trials', as measured on itself. Pure.
 
 Candidates with a probe and a full trial are ranked by both, within their choice. Where the rank correlation of all
-pairs is below the least that is asked for, with an error of 5 %, that share's probes are used no more.
+pairs is below the least that is asked for, with an error of 5 %, that share's probes are used no more. Nor are any
+where the machine loses all of them.
 """
 
 import math
@@ -14,12 +15,16 @@ from welltuned.search._options import Field, Floats, Seen
 
 LEAST = 0.8  # rank correlation with full trials that a share must have
 LEAST_PAIRS = 6  # of which a correlation is taken; assumed
+LEAST_LOST = 3  # probes without a result, and none with one, after which none is asked for; assumed
 SIGMAS = 1.645  # one-sided error of 5 %
 
 
 def dropped(found: Sequence[Field], known: Sequence[Seen]) -> tuple[float, ...]:
-    """Return the shares whose probes rank otherwise than full trials do."""
+    """Return the shares whose probes rank otherwise than full trials do; all, where no probe ever came back."""
     shares = sorted({option.share for field in found for option in field.options} - {1.0})
+    probes = [one for one in known if found[one.field].options[one.option].share < 1]
+    if len(probes) >= LEAST_LOST and all(one.nll is None and not one.high for one in probes):
+        return tuple(shares)
     return tuple(share for share in shares if _disagrees(_pairs(found, known, share)))
 
 

@@ -97,7 +97,7 @@ def look(plan: Plan, results: Sequence[Result]) -> tuple[View, ...]:
     results = sorted(results, key=lambda result: (result.trial_id, result.role))  # sums depend on their order
     choices = _space.choices(plan)
     offered = [candidate.config for choice in choices for candidate in choice.candidates]
-    rule = _prior.rule(offered, lambda config: plan.survey_of(config).hidden_size)
+    rule = _prior.rule(offered, plan.width_of)
     found = _options.fields(choices, rule)
     known = _options.seen(found, results)
     dropped = _fidelity.dropped(found, known)
@@ -119,7 +119,9 @@ def wanted(plan: Plan, view: View) -> tuple[list[Trial], str]:
         return _comb(plan, view), ""
     if view.is_settled:
         return [], SETTLED
-    return _round(plan, view)
+    full = max(option.cost for option in view.field.options)
+    trials, end = _round(plan, view, _room(view))
+    return (trials, end) if trials or _room(view) >= full else _round(plan, view, full)
 
 
 def _comb(plan: Plan, view: View) -> list[Trial]:
@@ -153,7 +155,7 @@ def _of_turn(points: Points, turn: int) -> np.ndarray:
     return near if near.any() else np.ones(len(points), dtype=bool)
 
 
-def _round(plan: Plan, view: View) -> tuple[list[Trial], str]:
+def _round(plan: Plan, view: View, room: float) -> tuple[list[Trial], str]:
     """Return the trials that are worth most per cost, each as if those before it had come out as expected.
 
     A favourite that was not trained in full goes first, as soon as a round may cost so much.
@@ -162,7 +164,7 @@ def _round(plan: Plan, view: View) -> tuple[list[Trial], str]:
     costs = np.array([option.cost for option in field.options])
     open_ = np.array([option.share not in view.dropped for option in field.options])
     stream = rng.stream(plan.seed, "search", "guided", len(view.mine), field.choice.name, "imagined")
-    draws, left, room = view.draws_SA, view.left + _space.ROUNDING, _room(view) + _space.ROUNDING
+    draws, left, room = view.draws_SA, view.left + _space.ROUNDING, room + _space.ROUNDING
     first = view.favourite if view.favourite not in view.trained else None
     trials: list[Trial] = []
     end = BOUGHT

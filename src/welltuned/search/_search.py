@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from welltuned.records import Arm, Config, Named, Proposal, Result, Survey
+from welltuned.records import Arm, Config, Named, Proposal, Result
 
 
 class Plan(Protocol):
@@ -50,8 +50,8 @@ class Plan(Protocol):
         """The tasks whose answers are graded; finalists of the others are judged by validation loss only."""
         ...
 
-    def survey_of(self, config: Config) -> Survey:
-        """Return what is known of a configuration's base and data."""
+    def width_of(self, config: Config) -> int | None:
+        """Return the hidden size of a configuration's base; None where the base was not looked at."""
         ...
 
     def reserve_of(self, config: Config) -> int:

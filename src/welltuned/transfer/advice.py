@@ -48,8 +48,8 @@ def steps(setting: Setting) -> tuple[Step, ...]:
     if setting.method not in FULL:
         changes.append(("rank", "rank x 2, alpha policy kept", replace(setting, rank=2 * setting.rank)))
         changes.append(("alpha", "lora_alpha x 2", replace(setting, alpha=_doubled(setting.alpha))))
-        if setting.width is not None:
-            changes.append(("width", "hidden size x 2", replace(setting, width=2 * setting.width)))
+    if setting.width is not None:
+        changes.append(("width", "hidden size x 2", replace(setting, width=2 * setting.width)))
     changes.append(("batch", "batch size x 2", replace(setting, batch_size=2 * setting.batch_size)))
     if setting.num_samples is not None:
         changes.append(("samples", "samples x 2", replace(setting, num_samples=2 * setting.num_samples)))

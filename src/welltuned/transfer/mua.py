@@ -25,7 +25,9 @@ class Bound:
 
 
 def bound(start: str, width: int, rank: int, scaling: float, alpha_power: float) -> Bound:
-    """Evaluate the master formula for a start ("A", "B", "AB" or "SVD"); `alpha_power` is g of a multiplier ~ r^-g.
+    """Evaluate the master formula for a start ("A", "B", "AB", "SVD"; "full": no pair).
+
+    `alpha_power` is g of a multiplier ~ r^-g.
 
     >>> bound("A", 1024, 8, 1.0, 0.0).rank_slope, bound("A", 1024, 8, 2.0, 1.0).rank_slope
     (-0.5, 0.0)
@@ -34,6 +36,7 @@ def bound(start: str, width: int, rank: int, scaling: float, alpha_power: float)
     # Each term as exponents of (n, r, s): eta <= n^a r^b s^c.
     grown = (-0.5, -0.5, -0.5)
     terms = {
+        "full": ((-1.0, 0.0, 0.0),),  # no pair of factors: the step s dW x alone, of n aligned terms
         "A": (grown, (0.0, -1.0, -1.0)),  # b0 = 0, z0 = 1
         "B": (grown, (-1.0, 0.0, -1.0)),  # b0 = r^-1/2, z0 = 0
         "AB": (grown, (-0.5, -0.5, -1.0), (0.0, -1.0, -1.0)),  # b0 = n^-1/2, z0 = 1

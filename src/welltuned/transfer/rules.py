@@ -38,12 +38,16 @@ class Rule:
 
 
 def variant(rule: Rule, there: Setting) -> str:
-    """Return the name under which a rule's errors are kept: by alpha policy for ranks, by target for methods.
+    """Return the name that a rule's errors are kept under.
+
+    Ranks are kept apart by alpha policy, methods by target, and the widths of full fine-tuning from adapters'.
 
     >>> variant(RANK, Setting("lora", 8, "16", 16)), variant(METHOD, Setting("pissa", 8, "16", 16))
     ('rank, constant lora_alpha', 'method, pissa')
     """
     if rule.field == "method":
+        return f"{rule.name}, {there.method}"
+    if rule.field == "width" and there.method in FULL:
         return f"{rule.name}, {there.method}"
     if rule.field != "rank":
         return rule.name
@@ -65,12 +69,16 @@ def moved(rule: Rule, rate: float, here: Setting, there: Setting) -> float:
 # Rank, alpha and width: the master formula of mua.py ------------------------------------------------------------------
 
 
-def _no_bound(here: Setting, there: Setting) -> str:
+def _no_pair(here: Setting, there: Setting) -> str:
     if here.method in FULL:
         return (
             f"got method '{here.method}', which has no rank and no alpha, expected a low-rank method; leave it as it is"
         )
-    if start(here.method) is None:
+    return _no_bound(here, there)
+
+
+def _no_bound(here: Setting, there: Setting) -> str:
+    if here.method not in FULL and start(here.method) is None:
         return (
             f"got method '{here.method}', whose start is not known to the rule, expected one that starts as LoRA, "
             "Init[B] or Init[AB] do; tune it at the new setting"
@@ -85,7 +93,7 @@ def _bound_factor(here: Setting, there: Setting) -> float:
 
 
 def _bound(at: Setting) -> mua.Bound:
-    kind = start(at.method)
+    kind = "full" if at.method in FULL else start(at.method)
     assert kind is not None and at.width is not None  # the rule's misfit has said so
     return mua.bound(kind, at.width, at.rank, at.scaling, at.alpha_power)
 
@@ -98,7 +106,7 @@ RANK = Rule(
     source="muA, Chen, Villar and Hayou 2026, arXiv 2602.06204, corollary 4.4 and theorem 4.5",
     standing="derived",
     domain="Adam or sign descent, factors with a known start (of PiSSA and MiLoRA with singular values held fixed)",
-    misfit=_no_bound,
+    misfit=_no_pair,
     log2_factor=_bound_factor,
 )
 ALPHA = Rule(
@@ -109,13 +117,13 @@ ALPHA = Rule(
     source="derived from muA's bound (arXiv 2602.06204); published data do not vary alpha alone",
     standing="derived",
     domain="as the rank rule",
-    misfit=_no_bound,
+    misfit=_no_pair,
     log2_factor=_bound_factor,
 )
 WIDTH = Rule(
     name="width",
     field="width",
-    statement="n^-1/2 for Init[A] and Init[AB], n^-1 for Init[B]; n the hidden size",
+    statement="n^-1/2 for Init[A] and Init[AB], n^-1 for Init[B] and full fine-tuning; n the hidden size",
     source="muA, Chen, Villar and Hayou 2026, arXiv 2602.06204, corollary 4.4 and theorem 4.5",
     standing="derived",
     domain="models of one family; as the rank rule",
