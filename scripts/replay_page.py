@@ -311,9 +311,9 @@ def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
         "Seconds: the fake clock counts them from times of a machine with other work on it. Reopening a box whose edge "
         "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
         "prior of their own: Optuna's samplers begin with random draws, TPE with 10 of them. TPE that looks at one "
-        "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes shorter "
-        "than the smallest recorded number of rows are read off a line. Hyperband with TPE, the route through a smaller model, "
-        "and trials that go on from their middle."
+        "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes "
+        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the route through a "
+        "smaller model, and trials that go on from their middle."
     )
     for case in singles(surfaces):
         table = made.table(case)

@@ -199,7 +199,8 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
         return sum(plugin.num_kept(site.num_out, site.num_in, rank) for site in sites)
     form = plugin.parametrisation()
     outputs = sum(site.num_out for site in sites) if form.keeps_output else 0
-    return rank * (2 if form.anchors else 1) * len(sites) + outputs
+    # DoRA's anchor q is a vector, which x does not meet.
+    return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
 
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
