@@ -312,7 +312,7 @@ def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
         "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
         "prior of their own: Optuna's samplers begin with random draws, TPE with 10 of them. TPE that looks at one "
         "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes "
-        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the route through a "
+        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the way through a "
         "smaller model, and trials that go on from their middle."
     )
     for case in singles(surfaces):
