@@ -42,7 +42,7 @@ class Replays:
 
     def scores(self, case: Case, one: Contender, variant: Variant) -> list[Score] | None:
         """Return a contender's replays; None where they were not made, and are not to be."""
-        if self.only_cached and not (self.cache / f"{replays._digest(case, one, variant, self.number)}.json").exists():
+        if self.only_cached and not replays.cached(case, one, variant, self.number, self.cache).exists():
             return None
         return replays.scores(case, one, variant, self.number, self.cache)
 
@@ -208,8 +208,9 @@ def _results(tables: Sequence[Table], cases: Sequence[Case]) -> str:
     ]
     for one in tables[0]:
         lines.append(f"| {one.name} | {' | '.join(_row(tables, one))} |")
+    where = f"{_counted(len(cases), 'surface')} ({'; '.join(case.name for case in cases)})"
     note = (
-        f"Mean regrets in percent over {len(cases)} surfaces ({'; '.join(case.name for case in cases)}). One seed's "
+        f"Mean regrets in percent over {where}. One seed's "
         f"loss is off by {100 * noise:.1f} % (one standard deviation): a choice between candidates that are nearer "
         "than that is a matter of luck. *Worst 10 %* is the mean of the largest tenth of the regrets."
     )
@@ -312,8 +313,8 @@ def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
         "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
         "prior of their own: Optuna's samplers begin with random draws, TPE with 10 of them. TPE that looks at one "
         "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes "
-        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the way through a "
-        "smaller model, and trials that go on from their middle."
+        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the route through "
+        "a smaller model, and trials that go on from their middle."
     )
     for case in singles(surfaces):
         table = made.table(case)
@@ -321,6 +322,10 @@ def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
         if absent:
             text += f" Not replayed yet on {case.name}: {', '.join(absent)}."
     return _filled(text)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _filled(text: str) -> str:

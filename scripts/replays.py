@@ -179,7 +179,7 @@ def plan_of(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: flo
 
 def scores(case: Case, contender: Contender, variant: Variant, num_replays: int, cache: Path) -> list[Score]:
     """Return every replay of a contender on a case, from the cache where it was computed before."""
-    file = cache / f"{_digest(case, contender, variant, num_replays)}.json"
+    file = cached(case, contender, variant, num_replays, cache)
     if file.exists():
         return [Score(**(row | {"regrets": tuple(row["regrets"])})) for row in json.loads(file.read_text())]
     found = list(_computed(case, contender, variant, num_replays))
@@ -188,7 +188,8 @@ def scores(case: Case, contender: Contender, variant: Variant, num_replays: int,
     return found
 
 
-def _digest(case: Case, contender: Contender, variant: Variant, num_replays: int) -> str:
+def cached(case: Case, contender: Contender, variant: Variant, num_replays: int, cache: Path) -> Path:
+    """Return where a contender's replays are kept: named by the hash of all that decides them."""
     digest = hashlib.sha256(repr((case.name, contender, variant, num_replays, BUDGETS, WIDTH)).encode())
     for result in case.results:
         digest.update(f"{result.trial_id} {result.role} {result.validation_nll}".encode())
@@ -197,7 +198,7 @@ def _digest(case: Case, contender: Contender, variant: Variant, num_replays: int
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.suffix in (".py", ".toml"):
                 digest.update(file.read_bytes())
-    return digest.hexdigest()[:24]
+    return cache / f"{digest.hexdigest()[:24]}.json"
 
 
 def _computed(case: Case, contender: Contender, variant: Variant, num_replays: int) -> Iterator[Score]:
