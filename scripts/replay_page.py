@@ -4,6 +4,7 @@ Every number of that page comes from here. What misses its target is said to, wi
 """
 
 import argparse
+import hashlib
 import itertools
 import statistics
 import textwrap
@@ -21,6 +22,7 @@ from welltuned import rng
 ROOT = Path(__file__).parents[1]
 PAGE, FIGURE = ROOT / "docs" / "tuner.md", ROOT / "docs" / "tuner" / "regret.png"
 CACHE = ROOT / "runs" / "replays"
+HARDER_TITLE = "## Harder: a wrong prior, and more noise"
 RESAMPLES = 2000
 LINE = 120  # letters
 OURS = "guided"
@@ -28,6 +30,32 @@ RULES = ("rule alone", "whole grid")  # no rivals: one trains nothing, the other
 ALONE, TOGETHER, NEVER_WORSE = 0.7, 0.4, 1.2  # the targets: ours over the best rival, and over the Gaussian process
 
 Table = Mapping[Contender, Sequence[Score]]
+
+
+@dataclass(frozen=True)
+class Replays:
+    """How many replays of everything, where finished ones are kept, and whether new ones are made."""
+
+    number: int
+    cache: Path
+    only_cached: bool = False
+
+    def scores(self, case: Case, one: Contender, variant: Variant) -> list[Score] | None:
+        """Return a contender's replays; None where they were not made, and are not to be."""
+        if self.only_cached and not (self.cache / f"{replays._digest(case, one, variant, self.number)}.json").exists():
+            return None
+        return replays.scores(case, one, variant, self.number, self.cache)
+
+    def table(self, case: Case, variant: Variant = PLAIN) -> Table:
+        """Return the replays of all contenders on a case, but for those that were not made."""
+        found = {one: self.scores(case, one, variant) for one in replays.available()}
+        return {one: scores for one, scores in found.items() if scores is not None}
+
+    def tables(self, cases: Sequence[Case]) -> list[Table]:
+        """Return the same for each case, of the contenders that were replayed on all of them."""
+        found = [self.table(case) for case in cases]
+        everywhere = [one for one in found[0] if all(one in table for table in found)]
+        return [{one: table[one] for one in everywhere} for table in found]
 
 
 @dataclass(frozen=True)
@@ -47,11 +75,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replays", type=int, default=NUM_REPLAYS, help="of each contender, budget and case")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where finished replays are kept")
+    parser.add_argument("--cached", action="store_true", help="replay nothing: write what was replayed before")
     arguments = parser.parse_args()
     surfaces = surface_tables.load()
-    text, regrets = page(surfaces, arguments.replays, arguments.cache)
+    text, regrets = page(surfaces, Replays(arguments.replays, arguments.cache, arguments.cached))
     draw(regrets)
     PAGE.write_text(text, encoding="utf-8")
+    print(f"{PAGE}, of code {_code()}")
 
 
 # Cases ---------------------------------------------------------------------------------------------------------------
@@ -118,31 +148,26 @@ def best_rival(tables: Sequence[Table]) -> Contender:
 # The page ------------------------------------------------------------------------------------------------------------
 
 
-def page(surfaces: Sequence[Surface], num_replays: int, cache: Path) -> tuple[str, Mapping[str, Table]]:
+def page(surfaces: Sequence[Surface], made: Replays) -> tuple[str, Mapping[str, Table]]:
     """Return the page's text, and the tables of its figure by title."""
-    parts = [_head(surfaces, num_replays)]
+    parts = [_head(surfaces, made.number)]
     pictured: dict[str, Table] = {}
     for split in ("held out", "development"):
         mine = [surface for surface in surfaces if surface.split == split]
         parts.append(f"## One method at a time, {split} surfaces")
-        if not mine:
-            parts.append(_filled(f"No {split} surface is completely recorded yet, so nothing is claimed here."))
-            continue
         cases = singles(mine)
-        tables = [_table(case, PLAIN, num_replays, cache) for case in cases]
-        parts += [_results(tables, cases), _target(tables, ALONE)]
+        tables = made.tables(cases) if cases else []
+        if not tables or not tables[0]:
+            parts.append(_filled(f"No {split} surface is recorded and replayed yet, so nothing is claimed here."))
+            continue
+        parts += [_results(tables, cases), *_targets(tables, ALONE)]
         pictured |= {case.name: table for case, table in zip(cases, tables, strict=True)}
         if split == "held out":
-            parts.append("![Regret against the budget](tuner/regret.png)")
-            parts += ["## Harder: a wrong prior, and more noise", *_harder(cases, num_replays, cache)]
-    parts.append("## Methods tuned together")
-    parts += _together(surfaces, num_replays, cache)
-    parts += ["## What is not measured here", _missing()]
+            parts += [f"![Regret against the budget]({FIGURE.relative_to(PAGE.parent)})", HARDER_TITLE]
+            parts += _harder(cases, tables, made)
+    parts += ["## Methods tuned together", *_together(surfaces, made)]
+    parts += ["## What is not measured here", _missing(surfaces, made)]
     return "\n\n".join(parts) + "\n", pictured
-
-
-def _table(case: Case, variant: Variant, num_replays: int, cache: Path) -> Table:
-    return {one: replays.scores(case, one, variant, num_replays, cache) for one in replays.available()}
 
 
 def _head(surfaces: Sequence[Surface], num_replays: int) -> str:
@@ -157,8 +182,21 @@ def _head(surfaces: Sequence[Surface], num_replays: int) -> str:
         "learning rates of the recorded nine, drawn anew: the recorded ones are centred by a probe, so that their "
         f"middle would give the optimum away. {replays.WIDTH} trials of a method are asked for at once, by all."
     )
-    recorded = _filled(f"Recorded completely: {names or 'nothing yet'}.")
+    recorded = _filled(
+        f"Recorded completely: {names or 'nothing yet'}. The code of the searches, the rules and the replays has "
+        f"the hash {_code()}: where it differs from what the program prints, the page is of other code."
+    )
     return f"# Searches, replayed\n\n{_filled(text)}\n\n{recorded}"
+
+
+def _code() -> str:
+    """Return the hash of all code that the numbers depend on."""
+    digest = hashlib.sha256()
+    for name in replays.DECIDING:
+        path = ROOT / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _results(tables: Sequence[Table], cases: Sequence[Case]) -> str:
@@ -201,77 +239,87 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _target(tables: Sequence[Table], target: float) -> str:
-    """Say whether ours has at most so much of the best rival's area."""
-    ours, best = named(tables[0], OURS), best_rival(tables)
-    if ours is None:
-        return _filled("The guided search is not there yet: nothing to compare.")
+def _targets(tables: Sequence[Table], target: float) -> Iterator[str]:
+    """Say whether ours has at most so much of the best rival's area, and what of that area is luck."""
+    ours = named(tables[0], OURS)
+    if ours is None or not rivals(tables[0]):
+        yield _filled("The guided search or its rivals were not replayed here yet: nothing to compare.")
+        return
+    best = best_rival(tables)
     found = ratio(areas(tables, ours), areas(tables, best))
-    word = "reached" if found.value <= target else "**missed**"
-    text = (
+    word = "reached" if found.high <= target else "**missed**" if found.low > target else "not decided"
+    yield _filled(
         f"Target: guided has at most {target:g} x the area of the best rival, which is {best.name} here. Measured: "
         f"{found} (95 % interval over replays): {word}."
     )
-    return _filled(text)
+    grid = named(tables[0], "whole grid")
+    if grid is not None:
+        floor = statistics.fmean(score.regret for table in tables for score in table[grid])
+        mean, other = (statistics.fmean(itertools.chain(*areas(tables, one))) for one in (ours, best))
+        yield _filled(
+            f"Whoever trains all candidates on one seed and takes the lowest loss has a regret of {_percent(floor)} %: "
+            f"so much is luck with that seed. Guided's area is {_percent(mean)} %, the best rival's "
+            f"{_percent(other)} %."
+        )
 
 
-def _harder(cases: Sequence[Case], num_replays: int, cache: Path) -> Iterator[str]:
-    process = next((one for one in replays.available() if one.name == "Gaussian process"), None)
-    rival = "Gaussian process"
-    lines = ["| guided, with | area | best rival's | ratio |", "| --- | ---: | ---: | ---: |"]
-    plain = [_table(case, PLAIN, num_replays, cache) for case in cases]
+def _harder(cases: Sequence[Case], plain: Sequence[Table], made: Replays) -> Iterator[str]:
     ours = named(plain[0], OURS)
-    if ours is None:
-        yield _filled("The guided search is not there yet: nothing to compare.")
-        return
-    other = process or best_rival(plain)
-    rival = other.name
+    other = named(plain[0], "Gaussian process")
+    lines = ["| guided, with | area | Gaussian process | ratio |", "| --- | ---: | ---: | ---: |"]
     for variant in HARDER:
-        if variant.permuted:
+        if variant.permuted or ours is None or other is None:
             continue  # one method at a time has none to exchange with
-        mine = [{ours: replays.scores(case, ours, variant, num_replays, cache)} for case in cases]
-        noisy = Variant("noise alone", noise=variant.noise)  # rivals have no prior
-        theirs = [{other: replays.scores(case, other, noisy, num_replays, cache)} for case in cases]
-        a, b = areas(mine, ours), areas(theirs, other)
+        noisy = Variant("noise alone", noise=variant.noise) if variant.noise != 1 else PLAIN  # rivals have no prior
+        mine = [made.scores(case, ours, variant) for case in cases]
+        theirs = [made.scores(case, other, noisy) for case in cases]
+        if any(scores is None for scores in (*mine, *theirs)):
+            continue
+        a = areas([{ours: scores or ()} for scores in mine], ours)
+        b = areas([{other: scores or ()} for scores in theirs], other)
         means = [statistics.fmean(itertools.chain(*found)) for found in (a, b)]
         lines.append(f"| {variant.name} | {_percent(means[0])} | {_percent(means[1])} | {ratio(a, b)} |")
+    if len(lines) == 2:
+        yield _filled("Not replayed yet.")
+        return
     yield "\n".join(lines)
-    yield _filled(
-        f"Target: never more than {NEVER_WORSE:g} x the area of the Gaussian process. The rival is {rival}"
-        + ("." if process else ", since Optuna's Gaussian process is not there yet.")
-    )
+    yield _filled(f"Target: never more than {NEVER_WORSE:g} x the area of the Gaussian process.")
 
 
-def _together(surfaces: Sequence[Surface], num_replays: int, cache: Path) -> Iterator[str]:
+def _together(surfaces: Sequence[Surface], made: Replays) -> Iterator[str]:
     cases = groups(surfaces)
     if not cases:
         yield _filled("No two methods are completely recorded on one base and rank yet.")
-        return
     for case in cases:
-        tables = [_table(case, PLAIN, num_replays, cache)]
-        text = f"{case.name} ({case.split} surfaces). Each method has the budget of the column."
-        yield _filled(text)
-        yield _results(tables, [case])
-        yield _target(tables, TOGETHER)
-        ours = named(tables[0], OURS)
-        if ours is not None:
-            permuted = next(variant for variant in HARDER if variant.permuted)
-            mine = [{ours: replays.scores(case, ours, permuted, num_replays, cache)}]
-            found = ratio(areas(mine, ours), areas(tables, best_rival(tables)))
+        (table,) = made.tables([case])
+        yield _filled(f"{case.name} ({case.split} surfaces). Each method has the budget of the column.")
+        if not table:
+            yield _filled("Not replayed yet.")
+            continue
+        yield _results([table], [case])
+        yield from _targets([table], TOGETHER)
+        ours = named(table, OURS)
+        permuted = next(variant for variant in HARDER if variant.permuted)
+        scores = None if ours is None else made.scores(case, ours, permuted)
+        if ours is not None and scores is not None:
+            found = ratio(areas([{ours: scores}], ours), areas([table], best_rival([table])))
             yield _filled(f"With every method's prior in the next one's place, guided has {found} x that area.")
 
 
-def _missing() -> str:
-    absent = sorted({one.name for one in replays.CONTENDERS} - {one.name for one in replays.available()})
+def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
     text = (
         "Seconds: the fake clock counts them from times of a machine with other work on it. Reopening a box whose edge "
         "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
-        "prior of their own: they begin with what they begin with. Probes shorter than the smallest recorded number of "
-        "rows are read off a line. Hyperband with TPE, the route through a smaller model, and trials that go on from "
-        "their middle."
+        "prior of their own: Optuna's samplers begin with random draws, TPE with 10 of them. TPE that looks at one "
+        "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes "
+        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the way through a "
+        "smaller model, and trials that go on from their middle."
     )
-    if absent:
-        text += f" Contenders whose search is not there yet: {', '.join(absent)}."
+    for case in singles(surfaces):
+        table = made.table(case)
+        absent = [one.name for one in replays.CONTENDERS if one not in table]
+        if absent:
+            text += f" Not replayed yet on {case.name}: {', '.join(absent)}."
     return _filled(text)
 
 

@@ -79,7 +79,7 @@ class Contender:
 
     name: str
     search: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     budgets: tuple[int, ...] = BUDGETS
 
 

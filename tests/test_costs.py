@@ -318,6 +318,32 @@ def test_factors_that_sites_share_are_counted_once_for_trials_of_one_seed(config
     assert anchors(ones[0], lower) == pytest.approx(4 * (8 + 9) * (64 + 172), abs=1)
 
 
+def test_frozen_weights_of_a_method_s_own_are_counted(config):
+    """Operations as the base's; what is scaled of shared ones, and what a token keeps, as memory."""
+    survey = survey_of(config)
+    sites = ((64, 64), (172, 64), (64, 64))
+    tokens = flops.work(config, survey).num_tokens
+    for method, frozen, kept in (
+        ("vera", sum(8 * (o + i) for o, i in sites), 3 * 2 * 8),
+        ("randlora", sum(64 * (o + i) for o, i in sites), 3 * 64),  # 8 terms of rank 8 at each
+        ("boft", sum(o * i for o, i in sites), sum(i + 2 * o for o, i in sites)),
+    ):
+        one = config.replace(method=method, rank=8)
+        trained = flops.num_trainable(one, survey)
+        assert flops.num_frozen(one, survey) == frozen
+        expected = tokens * (4 * (survey.num_base_weights + frozen) + 6 * trained)
+        head = flops.work(one, survey).num_samples * survey.mean_target_tokens * 4 * survey.num_head_weights
+        assert flops.work(one, survey).train_flops == pytest.approx(expected + head)
+        found, lora = (
+            without_overhead(memory.estimate([each], survey, 2))
+            for each in (one, config.replace(method="lora", rank=8))
+        )
+        assert found["copy_bytes"] == pytest.approx(0 if method == "boft" else 4 * frozen, abs=1)
+        more = 2 * survey.longest_tokens * (survey.num_layers + 1) / survey.num_layers * 4 * (kept - 3 * 8)
+        assert found["activation_bytes"] - lora["activation_bytes"] == pytest.approx(more, abs=2)
+    assert memory.num_shared([config.replace(method="randlora", rank=8)], survey) == 8 * 64 + 172 * 64
+
+
 # Full fine-tuning of all weights --------------------------------------------------------------------------------------
 
 

@@ -88,10 +88,11 @@ def test_everything_of_tinkers_sweep_gives_its_best_and_four_draws_come_near(mod
     assert mean_regret(case, random, 100) <= mean_regret(case, random, 4) <= 0.08
 
 
-def test_guided_spends_its_budget_on_tinkers_sweep_at_least_as_well_as_chance():
+def test_guided_comes_within_two_percent_on_tinkers_sweep_as_chance_does():
+    """The sweep is flat: six random candidates of it come as near, so that nothing is gained there by a model."""
     case = tinker("Qwen/Qwen3-30B-A3B")
-    guided, random = (mean_regret(case, Contender(name, name), 6) for name in ("guided", "uniform"))
-    assert guided <= random + 0.005
+    assert mean_regret(case, Contender("guided", "guided"), 6) <= 0.02
+    assert mean_regret(case, Contender("random", "uniform"), 6) <= 0.02
 
 
 def test_mlperfs_cells_are_an_uneven_table_and_what_was_not_run_is_not_offered():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
-from welltuned.costs.flops import num_trainable, ranks, trains_whole
+from welltuned.costs.flops import num_frozen, num_trainable, ranks, trains_whole
 from welltuned.records import Config, Site, Survey
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
@@ -112,7 +112,7 @@ def estimate(
     pass_tokens = min(max(PASS_TOKENS, one_row_each), one_row_each * survey.num_validation)
     copies = width * values if width < wide else 0
     # factors that sites share are scaled for each site and trial
-    copies += width * sum(_num_parts(config.method, ranks(config, survey), survey.sites) for config in configs)
+    copies += width * sum(num_frozen(config, survey) for config in configs if _has_shared(config.method))
     if trains_whole(configs[0]):  # W + dW in the base's dtype, and the gradient of a head, added up over chunks
         copies = width * survey.num_parameters + wide * survey.num_head_weights
     terms = {
@@ -186,17 +186,21 @@ def _inner_size(survey: Survey) -> float:
 
 
 def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
-    """Return what the adapters keep for each token over all sites, the mean of the pack's trials.
-
-    That is A x, of the rank, or of both A's where anchored; and what a method keeps of the base's outputs.
-    """
-    outputs = sum(site.num_out for site in survey.sites)
-    kept = [
-        config.rank * (2 if _has_anchors(config.method) else 1) * len(survey.sites)
-        + outputs * _keeps_output(config.method)
-        for config in configs
-    ]
+    """Return what the adapters keep for each token over all sites, the mean of the pack's trials."""
+    kept = [_num_kept(config.method, config.rank, survey.sites) for config in configs]
     return BYTES[configs[0].dtype] * sum(kept) / len(kept)
+
+
+@functools.cache
+def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
+    """Count A x, of the rank, or of both A's where anchored, and kept outputs of the base; or what the method says."""
+    plugin = plugins.load("methods", method)
+    if plugin.num_kept is not None:
+        return sum(plugin.num_kept(site.num_out, site.num_in, rank) for site in sites)
+    form = plugin.parametrisation()
+    outputs = sum(site.num_out for site in sites) if form.keeps_output else 0
+    # DoRA's anchor q is a vector, which x does not meet.
+    return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
 
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
@@ -259,21 +263,5 @@ def _num_shared(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) ->
 
 
 @functools.cache
-def _num_parts(method: str, ranks: tuple[int, ...], sites: tuple[Site, ...]) -> int:
-    """Count what all sites together have of the shared anchors."""
-    form = plugins.load("methods", method).parametrisation()
-    return sum(
-        math.prod(form.shape(name, site.num_out, site.num_in, rank))
-        for name in form.shared
-        for site, rank in zip(sites, ranks, strict=True)
-    )
-
-
-@functools.cache
-def _has_anchors(method: str) -> bool:
-    return bool(plugins.load("methods", method).parametrisation().anchors)
-
-
-@functools.cache
-def _keeps_output(method: str) -> bool:
-    return plugins.load("methods", method).parametrisation().keeps_output
+def _has_shared(method: str) -> bool:
+    return bool(plugins.load("methods", method).parametrisation().shared)

@@ -91,7 +91,9 @@ class Method:
     function they define at step 0 is exactly the base's. `deterministic` says that `init` ignores the generator;
     `shared_stream` that the generator starts alike at every site. `samples` is the number of training rows that the
     context is computed from, and `looks_at` what of them: "gradient" or "inputs". `misfit(O, I, R)` says why a site
-    cannot be adapted, or "". `num_frozen(O, I, R)` counts the frozen weights that a token is multiplied with beside W.
+    cannot be adapted, or "". `num_frozen(O, I, R)` counts the frozen weights that a token is multiplied with beside W;
+    `num_kept(O, I, R)` the values that it keeps for the backward pass, where these are not its rank (of both A's where
+    anchored).
     `with_init(source)` is this method started by another's initialisation, "dora+pissa" in a
     study. `version` changes whenever a result could.
     """
@@ -112,6 +114,7 @@ class Method:
     looks_at: str = "gradient"
     misfit: Callable[[int, int, int], str] = _fits
     num_frozen: Callable[[int, int, int], int] = _none
+    num_kept: Callable[[int, int, int], int] | None = None
     with_init: Callable[[Method], Method] | None = None
     trains: str = ""  # what is trained, in a few words
     peft: str = ""  # what PEFT calls it; empty where PEFT has none

@@ -112,6 +112,7 @@ METHOD = Method(
     uses_alpha=False,
     misfit=_misfit,
     num_frozen=lambda num_out, num_in, rank: num_out * num_in,
+    num_kept=lambda num_out, num_in, rank: num_in + 2 * num_out,  # x in blocks, W x, and W of what was turned
     trains="R, s (2 r n + m numbers)",
     peft="BOFTConfig(boft_n_butterfly_factor=2)",
     advice="its own grid, never LoRA's: an angle is no part of a weight (assumed: no comparison at tuned rates known)",

@@ -52,24 +52,26 @@ def shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
     return {"l": (rank, num_terms), "g": (num_terms, small), "A": (rank, small), "B": (large, num_terms, rank)}[name]
 
 
-def _factors(state: Mapping[str, Tensor], is_wide: bool) -> tuple[Tensor, Tensor]:
+def _factors(scaled: Tensor, B: Tensor, is_wide: bool) -> tuple[Tensor, Tensor]:
     """Return down [.., R K, I] and up [.., O, R K]; `is_wide` says that there are fewer outputs than inputs."""
-    scaled = state["l"][..., None] * (state["A"][..., :, None, :] * state["g"][..., None, :, :])
-    small, large = scaled.flatten(-3, -2), state["B"].flatten(-2)
+    small, large = scaled.flatten(-3, -2), B.flatten(-2)
     return (large.mT, small.mT) if is_wide else (small, large)
 
 
 def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     import torch
 
+    from welltuned.kernels import Scaled
+
     del frozen
-    multiplied = {**state, "l": state["l"] * scaling_N[:, None, None]}
-    down, up = (one.to(x_NSI.dtype) for one in _factors(multiplied, y_NSO.shape[-1] < x_NSI.shape[-1]))
+    scaled = Scaled.apply(state["l"] * scaling_N[:, None, None], state["A"], state["g"], x_NSI.dtype)
+    down, up = _factors(scaled, state["B"].to(x_NSI.dtype), y_NSO.shape[-1] < x_NSI.shape[-1])
     return torch.baddbmm(y_NSO, torch.bmm(x_NSI, down.mT), up.mT)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
-    down_RI, up_OR = _factors(state, W_OI.shape[0] < W_OI.shape[1])
+    scaled = state["l"][..., None] * (state["A"][:, None] * state["g"])
+    down_RI, up_OR = _factors(scaled, state["B"], W_OI.shape[0] < W_OI.shape[1])
     return scaling * (up_OR @ down_RI)
 
 
@@ -106,6 +108,7 @@ METHOD = Method(
     analyse=analyse,
     shared_stream=True,
     num_frozen=_num_frozen,
+    num_kept=lambda num_out, num_in, rank: rank * shape("g", num_out, num_in, rank)[0],
     trains="l, g (about min(m, n)^2 / r numbers)",
     peft="RandLoraConfig()",
     advice="its own grid; PEFT's default multiplier is 20, alpha = \"20r\", against LoRA's 1",
