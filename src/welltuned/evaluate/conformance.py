@@ -86,20 +86,20 @@ def is_alone(name: str) -> bool:
 
 
 def fitting_ranks(base: Base, name: str) -> tuple[int, ...]:
-    """Return for each of RANKS the next one that the method can have at every site; InputError where none is near."""
+    """Return for each of RANKS the next that the method can have at every site, else one below it; or InputError."""
     return tuple(_fitting_rank(base, name, rank) for rank in RANKS)
 
 
 def _fitting_rank(base: Base, name: str, rank: int) -> int:
     method: Method = plugins.load("methods", name)
     reasons: list[str] = []
-    for one in range(rank, 2 * rank + 1) if method.uses_rank else (rank,):
+    for one in (*range(rank, 2 * rank + 1), *range(rank - 1, 0, -1)) if method.uses_rank else (rank,):
         misfits = {site: method.misfit(*base.shape(site), min(one, *base.shape(site))) for site in base.sites}
         reasons = [f"{reason} at {site}" for site, reason in misfits.items() if reason]
         if not reasons:
             return one
     advice = "name another method, or a model with other sizes"
-    raise InputError(problem(f"doctor --method {name}: rank", f"{rank} to {2 * rank}", reasons[0], advice))
+    raise InputError(problem(f"doctor --method {name}: rank", f"1 to {2 * rank}", reasons[0], advice))
 
 
 def trial_of(config: Config, method: str, rank: int) -> Trial:
