@@ -131,8 +131,11 @@ def test_flags_say_where_and_how_much_and_never_what():
     looked_at = {"--model", "--method"}  # of `doctor`
     where |= {"--samples", "--blocks", "--steps"}  # how much `curvature` looks at
     where |= {"--column", "--value", "--baseline", "--higher-is-better", "--lower-is-better"}  # how `audit` reads
-    assert set().union(*(flags(verb) for verb in cli.VERBS)) - {"--help"} <= where | written_to_a_file | looked_at
-    others = set().union(*(flags(verb) for verb in cli.VERBS if verb not in ("init", "doctor")))
+    where |= {"--settings"}  # what `export` writes
+    # `advise` is a calculator, and what `tune` is told it writes to a file (design, D5).
+    verbs = [verb for verb in cli.VERBS if verb not in ("advise", "tune")]
+    assert set().union(*(flags(verb) for verb in verbs)) - {"--help"} <= where | written_to_a_file | looked_at
+    others = set().union(*(flags(verb) for verb in verbs if verb not in ("init", "doctor")))
     assert not (written_to_a_file | looked_at) & others
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned import fingerprint, plugins
 from welltuned.errors import InputError, problem, suggestion
 from welltuned.spec._check import Findings, unusable
-from welltuned.spec._fields import AXES, REQUIRED, SEEDS, expected
+from welltuned.spec._fields import AXES, REQUIRED, SEEDS, Search, expected
 
 if TYPE_CHECKING:
     from welltuned.spec import Spec
@@ -110,14 +110,13 @@ def _check_budget(spec: "Spec", found: Findings) -> None:
         return
     name, budget = spec.search.search, spec.search.budget
     for field in ("sampler", "sampler_options"):
-        if name != "optuna" and field in spec.search.model_fields_set:
+        got = getattr(spec.search, field)
+        if name != "optuna" and got != Search.model_fields[field].default:
             expectation = f"nothing: search '{name}' has no sampler"
-            got = getattr(spec.search, field)
             found.add(problem(f"search.{field}", got, expectation, f'remove {field}, or write search = "optuna"'))
     if name == "grid":
         for field in ("budget", "width"):
-            if field in spec.search.model_fields_set and getattr(spec.search, field) is not None:
-                got = getattr(spec.search, field)
+            if (got := getattr(spec.search, field)) != Search.model_fields[field].default:
                 expectation = "nothing: grid trains all there is"
                 found.add(problem(f"search.{field}", got, expectation, f"remove {field}, or choose another search"))
         return
