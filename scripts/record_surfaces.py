@@ -2,7 +2,7 @@
 
 Run it again to go on after any interruption; run it twice at once to use two cores: each takes the first recording that
 nobody works on. It refuses a manifest, or a search, other than those that `surfaces/frozen.sha256` was committed with.
-`--status` says what is recorded. scripts/condense_surfaces.py makes the committed tables of what is complete.
+`--status` says what is recorded. scripts/surface_tables.py makes the committed tables of what is complete.
 """
 
 import argparse
