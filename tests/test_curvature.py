@@ -177,7 +177,7 @@ def test_a_block_of_the_joint_hessian_is_the_block():
         narrow, wide = (getattr(one, name)(v, everyone) for one, v in ((blocks, v_NP), (joint, wide_NP)))
         for mine, theirs in _places(setting.state, site):
             assert torch.allclose(narrow[mine], wide[theirs], rtol=1e-6, atol=1e-9)
-        # Three of the trials agree to 1e-14, one in its Hessian to 4e-8 of its largest number only; why is not known yet.
+        # Three trials agree to 1e-14, one in its Hessian to 4e-8 of its largest number only; why is not known yet.
         alone = getattr(bare, name)(wide_NP, everyone)
         assert (wide - alone).abs().max() <= 1e-6 * wide.abs().max()
     few = joint.hessian(wide_NP[[2]], [2])
