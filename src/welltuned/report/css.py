@@ -59,7 +59,7 @@ th,td{padding:6px 14px 6px 0}
 th:last-child,td:last-child{padding-right:2px}
 tbody th{font-weight:400;text-align:left;min-width:7em}
 td,tbody th{border-bottom:1px solid var(--line);vertical-align:top}
-td small{display:block;font-size:12px;font-weight:400;color:var(--soft)}
+td small,tbody th small{display:block;font-size:12px;font-weight:400;color:var(--soft)}
 .number{text-align:right;white-space:nowrap}
 thead th.number{text-align:right;white-space:normal}
 tr.strong th,tr.strong td{font-weight:600}
@@ -92,7 +92,8 @@ dd{margin-bottom:8px}ul.caveats li{padding-left:0}ul.caveats b{position:static;d
 nav,.files,details:not(.printed),summary,footer a{display:none}
 details.printed::details-content{content-visibility:visible;block-size:auto}details.printed table{font-size:7pt}
 h2,h3{break-after:avoid}h2{margin-top:24px}.scroll{overflow:visible}table{font-size:8pt}
-th,td{padding:3px 8px 3px 0}.number{white-space:normal}td small{font-size:7pt;white-space:nowrap}tr{break-inside:avoid}
+th,td{padding:3px 8px 3px 0}.number{white-space:normal}tr{break-inside:avoid}
+td small,tbody th small{font-size:7pt}td small{white-space:nowrap}details.printed small{white-space:normal}
 pre{white-space:pre-wrap}
 figure.narrow{display:grid;grid-template-columns:3.25in minmax(0,1fr);column-gap:.2in}
 figure.narrow h3{grid-column:1/3}figcaption,.note{font-size:8.5pt}a{color:inherit}}

@@ -41,7 +41,7 @@ CLAIMS = (
     Claim(
         id="P1",
         statement="With tuned learning rates every method is as good as plain LoRA.",
-        source='"Learning Rate Matters" (2026), C3.1',
+        source='"Learning Rate Matters" (2026)',
         needs="LoRA and another method at one rank, two seeds",
         estimator="largest |difference to LoRA| over methods, ranks and problems, each at its best batch size and rate",
         threshold="at most 2 points, or 1 % of the loss",

@@ -50,7 +50,7 @@ CLAIMS = (
         id="P4a",
         statement="Of the variance over all configurations, learning rate has more than batch size, and that more than"
         " method.",
-        source='"Learning Rate Matters" (2026), C3.5; against it Lee & Lee 2026, C0.1',
+        source='"Learning Rate Matters" (2026); against it Lee & Lee 2026',
         needs="two learning rates, batch sizes and methods in one problem, two seeds of some configuration",
         estimator="min(eta^2 of rate - of batch, of batch - of method), type II sums of squares",
         threshold="above 0",
@@ -59,7 +59,7 @@ CLAIMS = (
     Claim(
         id="P4b",
         statement="Once the learning rate is tuned, batch size has more of the variance than method.",
-        source="Lee & Lee 2026, C0.1",
+        source="Lee & Lee 2026",
         needs="two batch sizes and methods in one problem, two seeds",
         estimator="eta^2 of batch - eta^2 of method over tuned values",
         threshold="above 0",

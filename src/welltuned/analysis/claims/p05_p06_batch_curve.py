@@ -112,7 +112,7 @@ CLAIMS = (
     Claim(
         id="P5",
         statement="Batch size alone moves tuned LoRA by more than 10 points.",
-        source="Lee & Lee 2026, C0.1 and figure 1",
+        source="Lee & Lee 2026, figure 1",
         needs="LoRA tuned at two batch sizes (contradiction: over a factor of 128), two seeds",
         estimator="best minus worst tuned value over batch sizes, simultaneous intervals; the smallest over curves",
         threshold="above 10 points, or 10 % of the loss",
@@ -121,7 +121,7 @@ CLAIMS = (
     Claim(
         id="P6a",
         statement="The best batch size of tuned LoRA is larger than the smallest tried.",
-        source="Lee & Lee 2026, C0.3; against it LoRA Without Regret",
+        source="Lee & Lee 2026; against it LoRA Without Regret",
         needs="LoRA tuned at two batch sizes, two seeds",
         estimator="largest lead of a larger batch size over the smallest, simultaneous intervals",
         threshold="above 0",

@@ -120,7 +120,7 @@ CLAIMS = (
     Claim(
         id="P7",
         statement="The optimal batch size is the same at every rank.",
-        source="Lee & Lee 2026, C0.4",
+        source="Lee & Lee 2026",
         needs="LoRA tuned at three batch sizes around the best, at ranks over a factor of 8, two seeds",
         estimator="largest difference of log2 B* (vertex of the log-B quadratic), simultaneous bootstrap intervals",
         threshold="at most 1 doubling",
@@ -129,7 +129,7 @@ CLAIMS = (
     Claim(
         id="P8",
         statement="The optimal batch size is the same for every model size.",
-        source="Lee & Lee 2026, C0.4",
+        source="Lee & Lee 2026",
         needs="LoRA tuned at three batch sizes around the best, on two base models, two seeds",
         estimator="as P7, between base models",
         threshold="at most 1 doubling",
@@ -138,7 +138,7 @@ CLAIMS = (
     Claim(
         id="P9",
         statement="The optimal batch size grows with the training data.",
-        source="Lee & Lee 2026, C0.4",
+        source="Lee & Lee 2026",
         needs="LoRA tuned at three batch sizes around the best, at data sizes over a factor of 8, two seeds",
         estimator="slope of log2 B* on log2 N, bootstrap over seeds",
         threshold="above 0.25, interval above 0",

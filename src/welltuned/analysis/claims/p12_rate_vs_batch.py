@@ -64,7 +64,7 @@ CLAIMS = (
     Claim(
         id="P12a",
         statement="With Adam the optimal learning rate rises as the square root of the batch size.",
-        source="methods.md 4 (square-root rule); against it the linear rule",
+        source="the square-root rule; against it the linear rule",
         needs="setting optimizer; enclosed optima at two batch sizes of the rising part",
         estimator="common slope of ln eta* on ln B where it rises: to a quarter of an interior peak",
         threshold="0.5 +- 0.15",
@@ -73,7 +73,7 @@ CLAIMS = (
     Claim(
         id="P12b",
         statement="With SGD the optimal learning rate rises in proportion to the batch size.",
-        source="McCandlish et al. 2018; methods.md 4",
+        source="McCandlish et al. 2018",
         needs="setting optimizer = sgd; enclosed optima at two batch sizes",
         estimator="as P12a",
         threshold="1 +- 0.15",
@@ -82,7 +82,7 @@ CLAIMS = (
     Claim(
         id="P12c",
         statement="Past a peak the optimal learning rate of Adam falls with batch size.",
-        source="Lee & Lee 2026, C0.7; Li et al. 2024 (surge)",
+        source="Lee & Lee 2026; Li et al. 2024 (surge)",
         needs="setting optimizer; enclosed optima at the peak and at 4 times its batch size, two seeds",
         estimator="log2 of eta* at the peak over eta* at 4 times its batch size, the largest over series",
         threshold="at least 0.5 (a factor of sqrt 2)",

@@ -67,7 +67,7 @@ CLAIMS = (
     Claim(
         id="P13b",
         statement="Warm-up makes no difference at any batch size.",
-        source="Lee & Lee 2026, C0.6",
+        source="Lee & Lee 2026",
         needs="setting warmup_ratio with 0 and another value, two seeds",
         estimator="largest |difference| over cells, each tuned",
         threshold="at most 1 point, or 1 % of the loss",

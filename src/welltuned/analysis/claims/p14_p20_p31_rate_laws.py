@@ -81,7 +81,7 @@ CLAIMS = (
     Claim(
         id="P20",
         statement="At a fixed rank the optimal learning rate goes as one over the root of the multiplier.",
-        source="LoRA Without Regret's invariance; methods.md 3; against it -1",
+        source="LoRA Without Regret's invariance; against it -1",
         needs="LoRA at one rank with two multipliers, enclosed optima",
         estimator="common slope of ln eta* on ln scaling",
         threshold=f"-0.5 +- {MULTIPLIER_TOLERANCE:g}",

@@ -89,7 +89,7 @@ CLAIMS = (
     Claim(
         id="P16b",
         statement="That learning rate is within a factor of two of full fine-tuning's.",
-        source="Chen, Villar, Hayou 2026, C4.2",
+        source="Chen, Villar, Hayou 2026",
         needs="Init[B] with a known multiplier of 1 and full fine-tuning, enclosed optima, two seeds",
         estimator="largest |log2 ratio of eta*| over ranks and batch sizes, simultaneous bootstrap intervals",
         threshold="at most 1",
@@ -98,7 +98,7 @@ CLAIMS = (
     Claim(
         id="P16c",
         statement="At low rank Init[B] is worse than plain LoRA, both tuned.",
-        source="methods.md 3: its progress goes as sqrt(r / n)",
+        source="our derivation: its progress goes as sqrt(r / n)",
         needs="Init[B] and LoRA at one rank, two seeds",
         estimator="lead of LoRA at the lowest shared rank",
         threshold="above 0",

@@ -99,7 +99,7 @@ def _claim(letter: str, statement: str, names: tuple[str, ...], low: int, high: 
     return Claim(
         id=f"P30{letter}",
         statement=statement,
-        source='"Learning Rate Matters" (2026), C3.3',
+        source='"Learning Rate Matters" (2026)',
         needs=f"{names[0]} and LoRA tuned {where}, two seeds",
         estimator="lead over LoRA at each rank, each at its best batch size, simultaneous intervals",
         threshold=thresholds[wanted],
@@ -115,7 +115,7 @@ CLAIMS = (
     Claim(
         id="P30e",
         statement="With tuned learning rates no method loses from more rank.",
-        source='"Learning Rate Matters" (2026), C3.3',
+        source='"Learning Rate Matters" (2026)',
         needs="a method tuned at two ranks, two seeds",
         estimator="largest fall from a lower to a higher rank, simultaneous intervals",
         threshold="at most 1 point, or 1 % of the loss",
@@ -124,7 +124,7 @@ CLAIMS = (
     Claim(
         id="P30f",
         statement="At one fixed learning rate more rank can hurt.",
-        source='"Learning Rate Matters" (2026); methods.md, Appendix D',
+        source='"Learning Rate Matters" (2026)',
         needs="a method at two ranks at one learning rate, two seeds of some configuration",
         estimator="largest fall from a lower to a higher rank, simultaneous intervals",
         threshold="at least 1 point, or 1 % of the loss",

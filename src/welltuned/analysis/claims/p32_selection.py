@@ -81,7 +81,7 @@ CLAIMS = (
     Claim(
         id="P32a",
         statement="A value that was selected on is better than the same configuration's on fresh seeds.",
-        source="methods.md C6; phenomena.md P32",
+        source="extreme values: the best of k is too good by about sd sqrt(2 ln k)",
         needs="two cells with selection runs and fresh reruns",
         estimator="mean over cells of the selected minus the fresh value, Student's t over cells",
         threshold="above 0",
@@ -90,7 +90,7 @@ CLAIMS = (
     Claim(
         id="P32b",
         statement="Fixed configurations show three times as many significant differences to LoRA as tuned ones.",
-        source="phenomena.md P32",
+        source="our expectation, set beforehand",
         needs="LoRA and another method at shared configurations, two seeds of some configuration",
         estimator="ratio of the shares of comparisons whose 95 % interval excludes 0, Clopper-Pearson",
         threshold="at least 3",
