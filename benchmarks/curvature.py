@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks import machine
 from welltuned.curvature.blocks import Blocks, Member
 from welltuned.curvature.lanczos import Spectrum, extremes
-from welltuned.curvature.survey import Request, Survey, layer_of
+from welltuned.curvature.survey import Request, Survey, passes
 from welltuned.executors.machine import memory_bytes
 from welltuned.packing.state import PackState, grouped, initial
 from welltuned.plan import expand
@@ -84,10 +84,9 @@ def _starts(number: int, blocks: Blocks) -> torch.Tensor:
 
 
 def packed(survey: Survey, trials: Sequence[Trial], state: PackState, sites: Sequence[str]) -> Timed:
-    """All blocks of a layer in one pass."""
+    """Blocks in passes of several sites and all methods, as the program measures them."""
     began, ends, count = time.perf_counter(), {}, 0
-    for layer in dict.fromkeys(map(layer_of, sites)):
-        mine = [site for site in sites if layer_of(site) == layer]
+    for mine in passes(sites, len(trials), survey.rows):
         members = [Member(site, group) for site in mine for group in state.groups]
         blocks = Blocks(survey.model, None, members, survey.rows, survey.kept_bytes)
         found = extremes(blocks.hessian, _starts(0, blocks))

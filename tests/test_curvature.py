@@ -10,13 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import tiny
 from reference import curvature as dense
 from reference import methods as reference
+from welltuned.curvature import survey
 from welltuned.curvature.blocks import Blocks, Member
 from welltuned.curvature.joint import Joint
 from welltuned.curvature.lanczos import Effort
 from welltuned.curvature.measure import measure
 from welltuned.curvature.points import chosen, trained
 from welltuned.curvature.rows import Rows
-from welltuned.curvature.survey import Request, check_repeatable, layer_of, refuse, sites_of
+from welltuned.curvature.survey import Request, check_repeatable, layer_of, passes, refuse, sites_of
 from welltuned.errors import InputError
 from welltuned.kernels import Skinny
 from welltuned.packing.batch import RowTable
@@ -347,6 +348,28 @@ def test_blocks_are_named_by_the_end_of_a_sites_name():
     with pytest.raises(InputError, match="got 'q_prj', which is no adapted module; did you mean 'q_proj'"):
         sites_of(("q_prj",), sites)
     assert layer_of(sites[2]) == "model.layers.1"
+
+
+def test_sites_are_measured_together_as_long_as_a_pass_has_room(monkeypatch):
+    """Three trials fill a pass that has room for six times the rows with two sites; layers are never mixed."""
+    table = RowTable(tiny.rows(4), 0, torch.device("cpu"))
+    rows = Rows(table, np.arange(4))
+    num_tokens = int(table.lengths.sum())
+    sites = ["h.0.q", "h.0.k", "h.0.v", "h.1.q", "h.1.k"]
+    monkeypatch.setattr(survey, "TOKENS_PER_PASS", 6 * num_tokens)
+    assert passes(sites, 3, rows) == [["h.0.q", "h.0.k"], ["h.0.v"], ["h.1.q", "h.1.k"]]
+    assert passes(sites, 1, rows) == [["h.0.q", "h.0.k", "h.0.v"], ["h.1.q", "h.1.k"]]
+    assert passes(sites, 9, rows) == [[site] for site in sites]  # a site's own trials stay together
+
+
+def test_products_of_some_blocks_are_those_of_all():
+    """Recurrences that have ended leave: the others' products do not change."""
+    setting = Setting(["lora", "pissa", "dora"])
+    blocks = setting.blocks(SITES["llama"], "model.layers.0.mlp.up_proj")
+    v_NP = torch.randn(6, blocks.length, dtype=torch.float64) * blocks.own_NP
+    everyone = blocks.hessian(v_NP, range(6))
+    for few in ([4], [0, 5], [1, 2, 3]):
+        assert torch.allclose(blocks.hessian(v_NP[few], few), everyone[few], rtol=1e-6, atol=1e-9)
 
 
 def test_data_that_change_when_they_are_read_again_are_refused():

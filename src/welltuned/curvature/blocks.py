@@ -112,38 +112,44 @@ class Blocks:
         whole_NP[list(numbers)] = v_NP
         result_NP = torch.zeros_like(whole_NP)
         live = torch.as_tensor(list(numbers), device=v_NP.device)
+        # members whose recurrences have all ended cost nothing
+        running = [place for place in range(len(self.members)) if self._inside(place, live).any()]
         for chunk in self._chunks():
-            moved: list[Tensor] = []
-            for local, own_NP in zip(chunk.locals, whole_NP.split(self.sizes), strict=True):
-                change, second_NP = local.forth(own_NP)
-                moved.append(change)
+            moved: dict[int, Tensor] = {}
+            for place in running:
+                where = self._range(place)
+                moved[place], second_NP = chunk.locals[place].forth(whole_NP[where])
                 if has_second:
-                    result_NP[self._range(len(moved) - 1), : second_NP.shape[1]] += second_NP
-            answers = through(chunk.linearised, self._placed(moved, live))
-            for number, local in enumerate(chunk.locals):
-                where = self._range(number)
-                mine = (live >= where.start) & (live < where.stop)
-                if mine.any():
-                    answer = answers[self.sites.index(self.members[number].site)]
-                    change = answer.new_zeros(self.sizes[number], *answer.shape[1:])
-                    change[live[mine] - where.start] = answer[mine]
-                    back_NP = local.back(change)
-                    result_NP[where, : back_NP.shape[1]] += back_NP
+                    result_NP[where, : second_NP.shape[1]] += second_NP
+            answers = through(chunk.linearised, self._placed(chunk, moved, live))
+            for place in running:
+                where, mine = self._range(place), self._inside(place, live)
+                answer = answers[self.sites.index(self.members[place].site)]
+                change = answer.new_zeros(self.sizes[place], *answer.shape[1:])
+                change[live[mine] - where.start] = answer[mine]
+                back_NP = chunk.locals[place].back(change)
+                result_NP[where, : back_NP.shape[1]] += back_NP
         return (result_NP * self.own_NP)[list(numbers)]
+
+    def _inside(self, place: int, live: Tensor) -> Tensor:
+        """Say which of the live blocks are a member's."""
+        where = self._range(place)
+        return (live >= where.start) & (live < where.stop)
 
     def _range(self, number: int) -> slice:
         """Return the blocks of a member."""
         start = sum(self.sizes[:number])
         return slice(start, start + self.sizes[number])
 
-    def _placed(self, moved: Sequence[Tensor], live: Tensor) -> list[Tensor]:
+    def _placed(self, chunk: _Chunk, moved: dict[int, Tensor], live: Tensor) -> list[Tensor]:
         """Return the changes of every site's output for the live blocks: zero but at a block's own site."""
         changes = []
         for site in self.sites:
-            mine = [number for number, member in enumerate(self.members) if member.site == site]
-            whole = moved[0].new_zeros(self.num_blocks, *moved[mine[0]].shape[1:])
-            for number in mine:
-                whole[self._range(number)] = moved[number]
+            y = chunk.linearised.seen[site].y
+            whole = y.new_zeros(self.num_blocks, *y.shape)
+            for place, change in moved.items():
+                if self.members[place].site == site:
+                    whole[self._range(place)] = change
             changes.append(whole[live])
         return changes
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from welltuned.packing.batch import RowTable
 
-TOKENS_PER_PASS = 4096  # padded tokens of a pass, times the vectors that go through it; measured: what fits the caches
+TOKENS_PER_PASS = (
+    4096  # of a pass, padded, times the vectors that go through it; measured: 8 % to 25 % faster than 1024
+)
 
 
 class Rows(NamedTuple):

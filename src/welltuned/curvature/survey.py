@@ -1,7 +1,7 @@
 """Measures the curvature of a study's trials: at the start, and after chosen numbers of optimizer steps.
 
-At the start all methods share one point, the base, so that their blocks are measured together, one decoder layer at a
-time (what lies below a layer is not differentiated). After training each trial has a point of its own.
+At the start all methods share one point, the base, so that their blocks are measured together, some sites of a
+decoder layer at a time (what lies below them is not differentiated). After training each trial has a point of its own.
 """
 
 import re
@@ -21,7 +21,7 @@ from welltuned.curvature.joint import Joint
 from welltuned.curvature.lanczos import Effort
 from welltuned.curvature.measure import Facts, Operator, measure, spectral_norms
 from welltuned.curvature.points import Point, chosen, trained
-from welltuned.curvature.rows import Rows
+from welltuned.curvature.rows import TOKENS_PER_PASS, Rows
 from welltuned.errors import InputError, problem, suggestion
 from welltuned.evaluate.nll import validation_nll
 from welltuned.executors.allocator import keep_freed_memory
@@ -124,7 +124,7 @@ class Survey:
         """Yield the rows of one pass after another; passes whose rows are `done` (their keys) are left out."""
         num_done = 0
         for point in self._points():
-            for sites in self._passes():
+            for sites in self._passes(len(point.configs)):
                 names = sites or [JOINT]
                 tell(Progress(num_done, self.num_blocks, f"{point.label}, {_label(names)}"))
                 num_done += len(names) * len(point.configs)
@@ -132,12 +132,9 @@ class Survey:
                     yield self._measure(point, sites)
         tell(Progress(self.num_blocks, self.num_blocks, "done"))
 
-    def _passes(self) -> Iterator[list[str]]:
-        """Yield the sites by decoder layer; then none, which stands for the joint block."""
-        layers: dict[str, list[str]] = {}
-        for site in self.sites:
-            layers.setdefault(layer_of(site), []).append(site)
-        yield from layers.values()
+    def _passes(self, num_trials: int) -> Iterator[list[str]]:
+        """Yield the sites that are measured together; then none, which stands for the joint block."""
+        yield from passes(self.sites, num_trials, self.rows)
         if self.has_joint:
             yield []
 
@@ -220,6 +217,23 @@ def row_of(point: Point, number: int, block: str, about: About, facts: Facts) ->
         num_products=sum(spectrum.num_products for spectrum in spectra),
         converged=all(spectrum.converged for spectrum in spectra),
     )
+
+
+def passes(sites: Sequence[str], num_trials: int, rows: Rows) -> list[list[str]]:
+    """Return the sites that are measured together: neighbours in one decoder layer, as long as a pass has room.
+
+    What lies below the lowest site of a pass is not differentiated, so that sites that are measured together cost what
+    the lowest costs; where a site's own vectors fill a pass, nothing is gained that would pay for this.
+    """
+    num_tokens = num_trials * int(rows.table.lengths[rows.numbers].sum())
+    found: list[list[str]] = []
+    for site in sites:
+        together = found and layer_of(found[-1][0]) == layer_of(site)
+        if together and (len(found[-1]) + 1) * num_tokens <= TOKENS_PER_PASS:
+            found[-1].append(site)
+        else:
+            found.append([site])
+    return found
 
 
 def layer_of(site: str) -> str:
