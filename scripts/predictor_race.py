@@ -1,10 +1,11 @@
 """Which quantity at the start, or after a few steps, predicts a learning rate? `python -m scripts.predictor_race`.
 
     python -m scripts.predictor_race runs/a/curvature runs/a               # rows of `welltuned curvature`, and a study
-    python -m scripts.predictor_race runs/a/curvature table.jsonl.gz --to race.csv
+    python -m scripts.predictor_race runs/a/curvature table.jsonl.gz another.jsonl.gz --to race.csv
 
-The second is a study's folder or a recorded table (store/recorded.py). The rows need the joint block of each method and
-rank of the study; steps beyond 0 bring more predictors. analysis/predictors.py says how the race is judged.
+What follows the rows are studies' folders or recorded tables (store/recorded.py; surfaces/tables/ has some), taken
+together. All must be of the base and data that the rows were measured on. The rows need the joint block of each method
+and rank of the studies; steps beyond 0 bring more predictors. analysis/predictors.py says how the race is judged.
 """
 
 import argparse
@@ -85,10 +86,12 @@ def main() -> None:
     """Read the command line, print the race, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("curvature", type=Path, help="the folder that `welltuned curvature` has written")
-    parser.add_argument("study", type=Path, help="a study's folder, or a recorded table")
+    parser.add_argument("studies", type=Path, nargs="+", help="studies' folders, or recorded tables")
     parser.add_argument("--to", type=Path, help="a CSV file for the scores")
     args = parser.parse_args()
-    text, lines = report(predictors.places(read_cells(args.study)), read_rows(args.curvature))
+    text, lines = report(
+        predictors.places([cell for study in args.studies for cell in read_cells(study)]), read_rows(args.curvature)
+    )
     print(text)
     if args.to:
         write_csv(args.to, lines)
