@@ -200,6 +200,7 @@ def test_the_pictures_are_written_with_their_numbers(tmp_path):
     for name, picture in (("map", _curvature_map.PICTURE), ("ratios", _curvature_ratios.PICTURE)):
         numbers = picture.compute(rows)
         text, _, lacking = write_drawing(name, picture, numbers, tmp_path)
+        assert "mathdefault" not in text, "math letters are not parsed, and would stand on the page"
         assert "pissa" in text and not lacking and (tmp_path / f"{name}.png").stat().st_size > 1000
         assert all(
             math.isfinite(value) for line in picture.rows(numbers) for value in line.values() if type(value) is float

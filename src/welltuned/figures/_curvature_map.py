@@ -97,6 +97,7 @@ def draw(numbers: CurvatureMap) -> Figure:
         if ratios:
             bar = drawing.colorbar(ScalarMappable(scales[False], "RdBu_r"), ax=places[: len(numbers.panels)], aspect=28)
             bar.set_label(f"ratio to {numbers.baseline}'s")
+            _ink.plain_log_ticks(bar.ax.yaxis)
             bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
             bar.solids.set_edgecolor("face")  # pyright: ignore[reportOptionalMemberAccess]
             bar.solids.set_rasterized(False)  # pyright: ignore[reportOptionalMemberAccess]
@@ -108,7 +109,7 @@ def _draw_panel(axes: Axes, panel: Panel, numbers: CurvatureMap, scale: Normaliz
 
     from welltuned.figures import _ink
 
-    axes.set_title(f"{panel.name}: largest eigenvalue" if panel.is_baseline else panel.name)
+    axes.set_title(f"{panel.name}, eigenvalue" if panel.is_baseline else panel.name)
     axes.set_facecolor(_ink.BLANK)
     for tile in panel.tiles:
         x, y = numbers.modules.index(tile.module), numbers.layers.index(tile.layer)
