@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.models.llama import modeling_llama
 
 import tiny
 from reference import curvature as dense
@@ -162,8 +163,15 @@ def test_chunks_and_graphs_that_are_built_again_change_nothing():
     assert bare.gradients().mean_NP == pytest.approx(kept.gradients().mean_NP, rel=1e-6, abs=1e-9)
 
 
-def test_a_block_of_the_joint_hessian_is_the_block():
+def norm_in_its_own_precision(norm, hidden):
+    """RMSNorm as it is written down. That of transformers rounds to float32, which makes 1e-7 of a last bit's 1e-16."""
+    variance = hidden.square().mean(-1, keepdim=True)
+    return norm.weight * hidden * torch.rsqrt(variance + norm.variance_epsilon)
+
+
+def test_a_block_of_the_joint_hessian_is_the_block(monkeypatch):
     """The joint product is plain double backward through the packed model, adapters' kernel included."""
+    monkeypatch.setattr(modeling_llama.LlamaRMSNorm, "forward", norm_in_its_own_precision)
     setting = Setting(["lora", "pissa", "dora", "full"])
     site = "model.layers.1.self_attn.o_proj"
     joint = Joint(setting.model, setting.state, setting.rows, KEPT)
@@ -178,9 +186,7 @@ def test_a_block_of_the_joint_hessian_is_the_block():
         narrow, wide = (getattr(one, name)(v, everyone) for one, v in ((blocks, v_NP), (joint, wide_NP)))
         for mine, theirs in _places(setting.state, site):
             assert torch.allclose(narrow[mine], wide[theirs], rtol=1e-6, atol=1e-9)
-        # Three trials agree to 1e-14, one in its Hessian to 4e-8 of its largest number only; why is not known yet.
-        alone = getattr(bare, name)(wide_NP, everyone)
-        assert (wide - alone).abs().max() <= 1e-6 * wide.abs().max()
+        assert torch.allclose(wide, getattr(bare, name)(wide_NP, everyone), rtol=1e-9, atol=1e-12)
     few = joint.hessian(wide_NP[[2]], [2])
     assert torch.allclose(few[0], joint.hessian(wide_NP, everyone)[2], rtol=1e-6, atol=1e-9)
     narrow, wide = blocks.gradients(), joint.gradients()

@@ -97,7 +97,7 @@ def draw(numbers: CurvatureMap) -> Figure:
         if ratios:
             bar = drawing.colorbar(ScalarMappable(scales[False], "RdBu_r"), ax=places[: len(numbers.panels)], aspect=28)
             bar.set_label(f"ratio to {numbers.baseline}'s")
-            _ink.plain_log_ticks(bar.ax.yaxis)
+            _ink.plain_log(bar.ax.yaxis)
             bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
             bar.solids.set_edgecolor("face")  # pyright: ignore[reportOptionalMemberAccess]
             bar.solids.set_rasterized(False)  # pyright: ignore[reportOptionalMemberAccess]

@@ -66,7 +66,7 @@ def draw(numbers: Ratios) -> Figure:
             axes.plot(x, [ratio.median for ratio in members], look.marker, color=look.colour, label=name)
         axes.axhline(1, color=_ink.SOFT, linewidth=0.6)
         axes.set_yscale("log")
-        _ink.plain_log_ticks(axes.yaxis)
+        _ink.plain_log(axes.yaxis)
         axes.set_xticks(range(len(numbers.modules)), list(numbers.modules))
         axes.set_ylabel("largest eigenvalue, ratio to LoRA's")
         _ink.grid(axes)

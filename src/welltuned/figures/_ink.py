@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -182,12 +181,6 @@ def spans(values: Sequence[float]) -> bool:
 def plain_log(axis: Any) -> None:
     """Write the ticks of a logarithmic axis as plain numbers: 0.05, 0.1, 0.2."""
     axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def plain_log_ticks(axis: Axis) -> None:
-    """Write a logarithmic axis' ticks as plain numbers, and no smaller ones: powers of ten would need math letters."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
