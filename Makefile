@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Each makes .venv the first time, and again
-# only when pyproject.toml or constraints.txt change.
+# only when pyproject.toml or a list of pinned versions changes.
 
 SHELL := /bin/bash
 VENV := .venv
@@ -41,7 +41,7 @@ format: $(STAMP)  ## rewrite the files in the house style
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt tests/curvlinops.txt
 	@set -e; found=""; \
 	for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$python"; break; fi; \
@@ -52,5 +52,6 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	echo "making $(VENV) with $$("$$found" --version) (once; torch is the large part)"; \
 	"$$found" -m venv $(VENV); \
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'; \
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/curvlinops.txt
 	@touch $(STAMP)

@@ -152,8 +152,7 @@ def main(
         for name, value in medians.items()
     ]
     title = f"moe-peft 2.0.2: {trials} LoRA trials, batch {batch_size}, rank {rank}, {samples} rows of {TOKENS} tokens"
-    writing.show(title, HEADINGS, lines)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines)]
+    parts = [writing.shown(title, HEADINGS, lines)]
     writing.finish("against_moe_peft", "against moe-peft", num, {"seconds": seconds}, parts, output, write)
 
 

@@ -196,9 +196,8 @@ def main(
     tried = [(name, f"{rate:,.0f}") for name, rate in rates.items()]
     title = f"{first.base.rpartition('/')[2]}, {adapters} adapters x {prompts} prompts x {tokens} tokens"
     writing.show(f"in turn, {SHORT_TOKENS} tokens", TRIED, tried)
-    writing.show(title, HEADINGS, lines)
+    parts = [writing.shown(title, HEADINGS, lines), note, writing.markdown(TRIED, tried)]
     print(note)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines), note, writing.markdown(TRIED, tried)]
     results = {"rows": lines, "tried": rates, "same_share": same}
     writing.finish("generation", "packed generation", num, results, parts, output, write)
 

@@ -106,8 +106,7 @@ def main(
             ratio = f"{peaks[-1] / peaks[0]:.2f} x"
             lines.append((str(width), str(job.micro_rows), f"{slots:,.0f}", f"{peak:.2f}", ratio))
     title = f"memory: {name.rpartition('/')[2]}, {dtype}, rank {rank}"
-    writing.show(title, HEADINGS, lines)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines)]
+    parts = [writing.shown(title, HEADINGS, lines)]
     writing.finish("memory", "memory", num, {"peak_bytes": peaks, "lines": lines}, parts, output, write)
 
 

@@ -70,9 +70,8 @@ def main(
     title = f"retiring: {base}, {dtype}, {TRIALS} trials, batch {BATCH_SIZE}, rank 8"
     share = list(medians.values())[1] / whole
     verdict = f"{share:.0%} of the time, aimed at {AT_MOST:.0%} at most; the work is 55 %."
-    writing.show(title, HEADINGS, lines)
+    parts = [writing.shown(title, HEADINGS, lines), verdict]
     print(verdict)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines), verdict]
     writing.finish("retiring", "retiring", num, {"seconds": found, "share": share}, parts, output, write)
 
 

@@ -86,8 +86,7 @@ def main(
     names = ["first", *(f"warm {count}" for count in range(1, repeats + 1))]
     lines = [(name, f"{value:.1f}") for name, value in zip(names, seconds, strict=True)]
     title = f"from run to the first step: {base}, {dtype}"
-    writing.show(title, HEADINGS, lines)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines)]
+    parts = [writing.shown(title, HEADINGS, lines)]
     writing.finish("startup", "start", num, {"seconds": seconds}, parts, output, write)
 
 

@@ -58,8 +58,7 @@ def main(
         for width, value in seconds.items()
     ]
     title = f"cost against width: {base}, {dtype}, batch {BATCH_SIZE}, rank 8, {samples} rows a trial"
-    writing.show(title, HEADINGS, lines)
-    parts = [f"### {title}", writing.markdown(HEADINGS, lines)]
+    parts = [writing.shown(title, HEADINGS, lines)]
     writing.finish("width", "cost against width", num, {"seconds_a_trial": seconds}, parts, output, write)
 
 

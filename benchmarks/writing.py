@@ -74,6 +74,12 @@ def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]], co
     (console or Console(width=200)).print(table)
 
 
+def shown(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Print a table, and return it as Markdown with its title above."""
+    show(title, headings, lines)
+    return f"### {title}\n\n{markdown(headings, lines)}"
+
+
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     rule = ["---", *("---:" for _ in headings[1:])]

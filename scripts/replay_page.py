@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scripts import replays, surface_tables
+from scripts import fidelities, replays, surface_tables
 from scripts.replays import BUDGETS, HARDER, NUM_REPLAYS, PLAIN, Case, Contender, Score, Variant
 from scripts.surface_tables import Surface
 
@@ -28,6 +28,14 @@ LINE = 120  # letters
 OURS = "guided"
 RULES = ("rule alone", "whole grid")  # no rivals: one trains nothing, the other everything
 ALONE, TOGETHER, NEVER_WORSE = 0.7, 0.4, 1.2  # the targets: ours over the best rival, and over the Gaussian process
+SHORT_RUNS = (
+    "A *probe* has a course of its own with a schedule annealed to its end; a *stopped* run is the beginning of a full "
+    "one, compared at the same share of one schedule. *Correlation* is Spearman's between the short runs' losses and "
+    "the full runs', over all batch sizes, learning rates and seeds that finished, and again among the 40 % best full "
+    "runs; *regret* is that of the full run whose short run was best. Searches use probes and stop nothing in the "
+    "middle (decisions/0041-no-trial-is-stopped-in-the-middle.md). Rows of one surface share its data: two surfaces "
+    "are two pieces of evidence."
+)
 
 Table = Mapping[Contender, Sequence[Score]]
 
@@ -166,6 +174,7 @@ def page(surfaces: Sequence[Surface], made: Replays) -> tuple[str, Mapping[str, 
             parts += [f"![Regret against the budget]({FIGURE.relative_to(PAGE.parent)})", HARDER_TITLE]
             parts += _harder(cases, tables, made)
     parts += ["## Methods tuned together", *_together(surfaces, made)]
+    parts += ["## What a short run tells of a full one", _filled(SHORT_RUNS), fidelities.section(surfaces)]
     parts += ["## What is not measured here", _missing(surfaces, made)]
     return "\n\n".join(parts) + "\n", pictured
 
