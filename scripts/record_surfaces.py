@@ -1,8 +1,9 @@
 """Record the surfaces of surfaces/manifest.toml with welltuned: `python -m scripts.record_surfaces runs`.
 
 Run it again to go on after any interruption; run it twice at once to use two cores: each takes the first recording that
-nobody works on. It refuses a manifest, or a search, other than those that `surfaces/frozen.sha256` was committed with.
-`--status` says what is recorded. scripts/surface_tables.py makes the committed tables of what is complete.
+nobody works on. What is among the committed tables is not recorded again. It refuses a manifest, or a search, other
+than those that `surfaces/frozen.sha256` was committed with. `--status` says what is recorded.
+scripts/surface_tables.py makes the committed tables of what is complete.
 """
 
 import argparse
@@ -19,12 +20,13 @@ from typing import Any
 import welltuned
 from welltuned.errors import StoreError
 from welltuned.records import Result, Status
-from welltuned.store import Store
+from welltuned.store import Store, recorded
 from welltuned.study import Options
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ROOT / "surfaces" / "manifest.toml"
 FROZEN = ROOT / "surfaces" / "frozen.sha256"
+TABLES = ROOT / "surfaces" / "tables"
 MEMORY_BYTES = 3 * 2**30  # of a pack: as much on every machine, so that packs do not depend on it
 DIGITS = 10  # significant, of a learning rate: equal on machines whose pow() rounds differently
 WAIT_SECONDS = 20  # between looks at whether another process has finished the probe
@@ -155,13 +157,15 @@ def _centre(manifest: Mapping[str, Any], recording: Recording, runs: Path, threa
     study = probe_study(manifest, recording.base)
     while not _run(study, runs, threads):
         time.sleep(WAIT_SECONDS)
-    return centre_of(welltuned.open(runs / study["name"]).results(), recording.method)
+    table = committed(study["name"])
+    results = recorded.read(table)[1] if table.exists() else welltuned.open(runs / study["name"]).results()
+    return centre_of(results, recording.method)
 
 
 def _run(study: Mapping[str, Any], runs: Path, threads: int) -> bool:
     """Run a study to its end, or go on with it; say False where another process is at work on it."""
     folder = runs / study["name"]
-    if is_finished(folder):
+    if committed(study["name"]).exists() or is_finished(folder):
         return True
     spec = welltuned.Spec.model_validate(study)
     print(f"{time.strftime('%H:%M:%S')} {study['name']}", flush=True)
@@ -171,6 +175,11 @@ def _run(study: Mapping[str, Any], runs: Path, threads: int) -> bool:
         print(f"{time.strftime('%H:%M:%S')} {study['name']}: {error}", flush=True)
         return False
     return True
+
+
+def committed(name: str) -> Path:
+    """Return where the table of a study is once it is complete (scripts/surface_tables.py)."""
+    return TABLES / f"{name}.jsonl.gz"
 
 
 def is_finished(folder: Path) -> bool:
@@ -185,7 +194,9 @@ def status(manifest: Mapping[str, Any], runs: Path) -> None:
     """Print what is recorded."""
     for recording in recordings(manifest):
         folder = runs / recording.name
-        if (folder / "study.db").exists():
+        if committed(recording.name).exists():
+            print(f"{recording.name:40} {split(manifest, recording.surface):12} committed")
+        elif (folder / "study.db").exists():
             counts = welltuned.open(folder).counts()
             state = "complete" if is_finished(folder) else f"{counts.num_trials - counts.num_open} trials ended"
             print(f"{recording.name:40} {split(manifest, recording.surface):12} {state}")

@@ -24,7 +24,7 @@ from welltuned.records import Declaration, Result, Role, Status
 from welltuned.store import recorded
 
 FOLDER = record_surfaces.ROOT / "surfaces"
-TABLES, CARD = FOLDER / "tables", FOLDER / "README.md"
+TABLES, CARD = record_surfaces.TABLES, FOLDER / "README.md"
 SPLITS = ("development", "held out")
 LINE = 120  # letters
 MEGABYTE = 1e6
@@ -76,7 +76,7 @@ def condense(runs: Path) -> None:
             kept = [
                 dataclasses.replace(result, adapter=None) for result in study.results()
             ]  # blobs stay where they are
-            recorded.write(TABLES / f"{name}.jsonl.gz", study.declaration(), kept)
+            recorded.write(record_surfaces.committed(name), study.declaration(), kept)
 
 
 # The card ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Recording surfaces: a manifest that is frozen, studies made of it, and what is trained on more than one seed."""
 
 import pytest
-from scripts import record_surfaces, surface_search
+from scripts import fidelities, record_surfaces, surface_search, surface_tables
 from scripts.record_surfaces import Recording
 
 import planted_surface as planted
@@ -115,3 +115,28 @@ def test_a_recording_has_the_name_of_its_surface():
     recording = Recording("abacus-small", 8, "lora", (256, 1024), (4,))
     assert (recording.surface, recording.name) == ("abacus-small r8 lora", "abacus-small-r8-lora-n1024")
     assert Recording("abacus-small", None, "full", (256,), (4,)).surface == "abacus-small full"
+
+
+def test_what_is_among_the_committed_tables_is_not_recorded_again(monkeypatch, tmp_path, capsys, manifest):
+    ran = []
+    monkeypatch.setattr(record_surfaces.welltuned, "run", lambda spec, folder, options: ran.append(folder.name))
+    committed = [one for one in record_surfaces.recordings(manifest) if record_surfaces.committed(one.name).exists()]
+    assert committed, "the repository has tables"
+    monkeypatch.setattr(record_surfaces, "recordings", lambda manifest: committed)
+    record_surfaces.record(manifest, tmp_path, 1)
+    record_surfaces.status(manifest, tmp_path)
+    assert not ran
+    assert capsys.readouterr().out.count(" committed\n") == len(committed)
+
+
+def test_a_stopped_run_and_a_probe_are_ranked_against_the_full_runs():
+    for surface in surface_tables.load():
+        found = {one.kind: one for one in fidelities.rankings(surface)}
+        assert set(found) == {"stopped at 0.25", "stopped at 0.5", "stopped at 0.75", "probe of 0.25"}
+        assert all(abs(one.correlation) <= 1 and one.regret >= 0 and one.num_pairs >= 10 for one in found.values())
+        line = next(text for text in fidelities.section([surface]).splitlines() if "probe of 0.25" in text)
+        assert f"{found['probe of 0.25'].correlation:.2f}" in line
+    runs = list(fidelities._full(surface).values())
+    itself = [(run.validation_nll, run) for run in runs]
+    (perfect,) = fidelities._ranking(surface, "the run itself", itself)
+    assert (perfect.correlation, perfect.correlation_best, perfect.regret) == (1, 1, 0)
