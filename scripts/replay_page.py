@@ -189,7 +189,9 @@ def _head(surfaces: Sequence[Surface], num_replays: int) -> str:
         "did not select on, and smoothed over learning rates. The *area* is the mean regret over the logarithm of the "
         f"budget from {BUDGETS[0]} to {BUDGETS[-1]} run-equivalents. Each replay offers {replays.OFFERED} neighbouring "
         "learning rates of the recorded nine, drawn anew: the recorded ones are centred by a probe, so that their "
-        f"middle would give the optimum away. {replays.WIDTH} trials of a method are asked for at once, by all."
+        f"middle would give the optimum away. {replays.WIDTH} trials of a method are asked for at once, by all; all "
+        "begin with what the learning-rate rules expect: guided has them as its prior, the others train the rules' "
+        "candidate first (`warm_start`)."
     )
     recorded = _filled(
         f"Recorded completely: {names or 'nothing yet'}. The code of the searches, the rules and the replays has "
@@ -280,9 +282,8 @@ def _harder(cases: Sequence[Case], plain: Sequence[Table], made: Replays) -> Ite
     for variant in HARDER:
         if variant.permuted or ours is None or other is None:
             continue  # one method at a time has none to exchange with
-        noisy = Variant("noise alone", noise=variant.noise) if variant.noise != 1 else PLAIN  # rivals have no prior
         mine = [made.scores(case, ours, variant) for case in cases]
-        theirs = [made.scores(case, other, noisy) for case in cases]
+        theirs = [made.scores(case, other, variant) for case in cases]
         if any(scores is None for scores in (*mine, *theirs)):
             continue
         a = areas([{ours: scores or ()} for scores in mine], ours)
@@ -319,11 +320,9 @@ def _together(surfaces: Sequence[Surface], made: Replays) -> Iterator[str]:
 def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
     text = (
         "Seconds: the fake clock counts them from times of a machine with other work on it. Reopening a box whose edge "
-        "is best: nothing beyond the recorded learning rates can be looked up. A warm start for searches that have no "
-        "prior of their own: Optuna's samplers begin with random draws, TPE with 10 of them. TPE that looks at one "
-        "axis at a time: Optuna 5's is multivariate unless told otherwise, so that its two rows are one. Probes "
-        "shorter than the smallest recorded number of rows are read off a line. Hyperband with TPE, the route through "
-        "a smaller model, and trials that go on from their middle."
+        "is best: nothing beyond the recorded learning rates can be looked up. Probes shorter than the smallest "
+        "recorded number of rows are read off a line. Hyperband with TPE, and the route through a smaller model. "
+        "Optuna's samplers have their own defaults behind the warm start: TPE draws its first 10 trials at random."
     )
     for case in singles(surfaces):
         table = made.table(case)

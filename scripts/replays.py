@@ -1,7 +1,8 @@
 """Searches on recorded surfaces: which ones, with which budgets and how often; the numbers behind docs/tuner.md.
 
 A case is what is tuned: one method's batch size and learning rate, or the methods of a base and rank together, each
-with a budget of its own. All contenders of a replay have the same candidates, budget, seeds and packs. The recorded
+with a budget of its own. All contenders of a replay have the same candidates, budget, seeds, packs and warm start, the
+candidate that the learning-rate rules expect to be best: they differ in what they do with results. The recorded
 learning rates are centred by a probe, so that their middle would give the optimum away: each replay offers OFFERED of
 them in a row, drawn anew. What was computed is kept in a cache by the hash of all that decides it.
 """
@@ -108,16 +109,18 @@ HARDER = (
     Variant("method shifts permuted", permuted=True),
     Variant("5 times the noise", noise=5.0),
 )
+WARM: Mapping[str, Any] = {"warm_start": True}  # all rivals begin with what the rules expect, as guided does
+TPE = {"sampler": "TPESampler"}
 CONTENDERS = (
     Contender("rule alone", RULE, budgets=(NOTHING_TRAINED,)),
-    Contender("random", "uniform"),
-    Contender("Sobol", "sobol"),
-    Contender("one_epoch", "one_epoch"),
-    Contender("successive halving", "halving"),
-    Contender("ASHA", "asha"),
-    Contender("TPE", "optuna", {"sampler": "TPESampler"}),
-    Contender("TPE, multivariate", "optuna", {"sampler": "TPESampler", "sampler_options": {"multivariate": True}}),
-    Contender("Gaussian process", "optuna", {"sampler": "GPSampler"}),
+    Contender("random", "uniform", WARM),
+    Contender("Sobol", "sobol", WARM),
+    Contender("one_epoch", "one_epoch", WARM),
+    Contender("successive halving", "halving", WARM),
+    Contender("ASHA", "asha", WARM),
+    Contender("TPE, one axis at a time", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": False}}),
+    Contender("TPE, multivariate", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": True}}),
+    Contender("Gaussian process", "optuna", {**WARM, "sampler": "GPSampler"}),
     Contender("guided", "guided"),
     Contender("whole grid", "uniform", budgets=(10_000,)),
 )
@@ -256,7 +259,7 @@ def by_rule(arm: Arm, case: Case) -> Config:
 
 @contextlib.contextmanager
 def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
-    """Move the prior of the guided search, which alone has one: by octaves, or each method's to the next one's."""
+    """Move what the rules expect, for guided and for the others' first trial: by octaves, or to the next method's."""
     methods = [arm.name for arm in arms]
     there = methods[1:] + methods[:1] if variant.permuted else methods
     octaves = {

@@ -69,6 +69,11 @@ class Plan:
         return self.spec.search.width
 
     @property
+    def warm_start(self) -> bool:
+        """Say whether a search begins with the candidate that the learning-rate rules expect to be best."""
+        return self.spec.search.warm_start
+
+    @property
     def sampler(self) -> Named:
         """Return the sampler of Optuna that search "optuna" asks."""
         return Named(self.spec.search.sampler, tuple(self.spec.search.sampler_options.items()))

@@ -80,9 +80,9 @@ def score_nats(result: Result) -> float | None:
     return result.validation_nll if result.status is Status.FINISHED else None
 
 
-def rank(candidate: Candidate, trial: Trial | None, done: Done) -> tuple[float, float]:
+def rank(candidate: Candidate, trial: Trial, done: Done) -> tuple[float, float]:
     """Return what candidates are sorted by: the loss of a trial of theirs, then the rate; last is who has no score."""
-    loss = None if trial is None else score_nats(done[key_of(trial)])
+    loss = score_nats(done[key_of(trial)])
     return math.inf if loss is None else loss, candidate.config.learning_rate
 
 

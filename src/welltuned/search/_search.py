@@ -31,6 +31,11 @@ class Plan(Protocol):
         ...
 
     @property
+    def warm_start(self) -> bool:
+        """Say whether a search without an expectation of its own begins where the learning-rate rules point."""
+        ...
+
+    @property
     def sampler(self) -> Named:
         """The sampler of Optuna that search "optuna" asks."""
         ...

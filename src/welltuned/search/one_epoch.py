@@ -17,6 +17,7 @@ from welltuned.search._search import Plan, Search
 from welltuned.search.uniform import shuffled
 
 PROBE_SHARE = 0.5  # of the budget that goes into probes; assumed
+UNPROBED = (math.inf, 0.0)  # the loss and the rate that such candidates are sorted by
 SHARES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)  # of the full course that a probe may be, the longest first; assumed
 
 
@@ -32,8 +33,8 @@ def rounds(plan: Plan, choice: _space.Choice, done: _final.Done) -> Iterator[Seq
     probe_of = probes(choice, candidates, budget)
     yield list(dict.fromkeys(probe_of.values()))
     spent = sum(choice.cost(trial) for trial in set(probe_of.values()))
-    # Who has no score, because no probe was paid for or the machine lost it, comes last.
-    ranked = sorted(candidates, key=lambda one: _final.rank(one, probe_of.get(one), done))
+    # Who was not probed, because the budget did not pay for it, comes last, in the order of the draw.
+    ranked = sorted(candidates, key=lambda one: _final.rank(one, probe_of[one], done) if one in probe_of else UNPROBED)
     yield _space.affordable(choice, ranked, budget - spent)
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from welltuned import rng
 from welltuned.errors import problem, suggestion
 from welltuned.records import Named, Proposal, Result, Trial
-from welltuned.search import _axes, _final, _space
+from welltuned.search import _axes, _final, _space, _warm
 from welltuned.search._search import Plan, Search
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Question:
     costs: tuple[float, ...]  # of each candidate in full, in run-equivalents
     budget: float
     number: int  # of candidates that are asked for at once
+    first: int | None  # the candidate's place that the study begins with; None: the sampler decides
 
 
 def _question(plan: Plan, choice: _space.Choice) -> Question:
@@ -69,6 +70,7 @@ def _question(plan: Plan, choice: _space.Choice) -> Question:
         costs=tuple(map(choice.full_cost, choice.candidates)),
         budget=plan.budget + _space.ROUNDING,
         number=max(1, plan.width // seeds),
+        first=choice.candidates.index(_warm.expected(plan, choice)) if plan.warm_start else None,
     )
 
 
@@ -92,6 +94,8 @@ class _Asking:
         self.told: Told = ()
         self.taken: set[int] = set()
         self.open: dict[int, optuna.Trial] = {}
+        if self.question.first is not None:
+            self._enqueue(self.question.first)
         self.asked = [self._ask()]
 
     def after(self, told: Told) -> tuple[int, ...]:
@@ -134,9 +138,12 @@ class _Asking:
                 return places[wanted], trial
             _tell(self.study, trial, None)
         place = _axes.nearest(self.points, self.question.box.point(wanted), self.taken)
+        self._enqueue(place)
+        return place, self.study.ask(_distributions(self.question.box))
+
+    def _enqueue(self, place: int) -> None:
         fields = [axis.field for axis in self.question.box.axes]
         self.study.enqueue_trial(dict(zip(fields, self.question.box.places[place], strict=True)))
-        return place, self.study.ask(_distributions(self.question.box))
 
 
 @functools.lru_cache(maxsize=64)

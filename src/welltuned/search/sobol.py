@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from welltuned import rng
 from welltuned.records import Proposal, Result, Trial
-from welltuned.search import _axes, _final, _space
+from welltuned.search import _axes, _final, _space, _warm
 from welltuned.search._search import Plan, Search
 
 
@@ -26,7 +26,7 @@ def rounds(plan: Plan, choice: _space.Choice, done: _final.Done) -> Iterator[Seq
     cheapest = min(map(choice.full_cost, choice.candidates))
     budget = math.inf if plan.budget is None else plan.budget
     number = min(len(choice.candidates), math.floor(budget / cheapest + _space.ROUNDING))
-    yield _space.affordable(choice, first(plan, choice, number), plan.budget)
+    yield _space.affordable(choice, _warm.ordered(plan, choice, first(plan, choice, number)), plan.budget)
 
 
 def first(plan: Plan, choice: _space.Choice, number: int) -> list[_space.Candidate]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from welltuned import rng
 from welltuned.records import Proposal, Result, Trial
-from welltuned.search import _final, _space
+from welltuned.search import _final, _space, _warm
 from welltuned.search._search import Plan, Search
 
 
@@ -23,10 +23,10 @@ def rounds(plan: Plan, choice: _space.Choice, done: _final.Done) -> Iterator[Seq
 
 
 def shuffled(plan: Plan, choice: _space.Choice, search: str) -> list[_space.Candidate]:
-    """Return a choice's candidates in the order of the draw."""
+    """Return a choice's candidates in the order of the draw, the expected best before them where one begins there."""
     generator = rng.stream(plan.seed, "search", search, choice.name)
     order: list[int] = generator.permutation(len(choice.candidates)).tolist()
-    return [choice.candidates[place] for place in order]
+    return _warm.ordered(plan, choice, [choice.candidates[place] for place in order])
 
 
 SEARCH = Search(

@@ -268,6 +268,10 @@ class Search(Section):
     width: Count = Field(
         default=8, description="trials of each method that a search with a budget asks for at once, before it looks"
     )
+    warm_start: Flag = Field(
+        default=False,
+        description="begin with the candidate that the learning-rate rules expect to be best; guided always does",
+    )
     sampler: Text = Field(default="TPESampler", description="search optuna: the sampler, a class of optuna.samplers")
     sampler_options: Options = Field(
         default={}, description="search optuna: the sampler's arguments, { multivariate = true }"

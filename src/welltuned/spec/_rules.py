@@ -114,6 +114,9 @@ def _check_budget(spec: "Spec", found: Findings) -> None:
         if name != "optuna" and got != Search.model_fields[field].default:
             expectation = f"nothing: search '{name}' has no sampler"
             found.add(problem(f"search.{field}", got, expectation, f'remove {field}, or write search = "optuna"'))
+    if spec.search.warm_start and name in ("grid", "guided"):
+        why = "grid trains all there is" if name == "grid" else "guided always begins with what the rules expect"
+        found.add(problem("search.warm_start", True, f"false: {why}", "remove warm_start, or choose another search"))
     if name == "grid":
         for field in ("budget", "width"):
             if (got := getattr(spec.search, field)) != Search.model_fields[field].default:
