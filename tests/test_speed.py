@@ -75,3 +75,18 @@ def test_a_plan_says_that_its_time_is_assumed(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["plan", str(tmp_path / "small.toml"), "--folder", str(tmp_path / "none"), "--threads", "1"])
     assert "(assumed for two cores, not measured)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_of_ones_own_is_timed_by_a_short_pack_of_it_and_never_assumed(monkeypatch):
+    (config,) = configs()[:1]
+    with inline.Inline(QUICK.runtime("", 1), QUICK.entry) as executor:
+        (survey,) = (event for event in executor.run(SurveyJob("one", config)) if isinstance(event, Survey))
+    asked, said = [], []
+    ran = inline.Inline.run
+    monkeypatch.setattr(inline.Inline, "run", lambda self, job, deadline=None: asked.append(job) or ran(self, job))
+    monkeypatch.setattr(speed, "speed", lambda *arguments: pytest.fail("no bundled base is timed for it"))
+    assert speed.own_rate(config, survey, QUICK, said.append) > 0
+    assert {trial.config.base for job in asked for trial in job.trials} == {config.base}
+    assert [note.text for note in said] == [
+        f"timing a short pack of {config.base}, to say how many trials the time allows"
+    ]

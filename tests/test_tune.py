@@ -30,7 +30,7 @@ def request(**changes) -> Request:
 
 
 def composed(asked: Request = REQUEST):
-    return tune_spec.direct(asked, tune_spec.draft(asked, asked.base, Options(), silent), Options())
+    return tune_spec.direct(asked, tune_spec.draft(asked, asked.base, Options(), silent), Options(), silent)
 
 
 def axes_of(spec) -> dict:
@@ -91,6 +91,25 @@ def test_tokens_are_counted_in_full_trials():
     survey_tokens = 10 * (512 + 4 * 32) * mean_tokens()
     by_tokens = composed(request(budget=Budget(tokens=survey_tokens)))
     assert by_tokens.search.budget == pytest.approx(by_runs.search.budget, abs=0.01)
+
+
+def test_time_is_counted_by_a_short_pack_of_the_model_itself(monkeypatch):
+    rate = 1000.0  # real tokens per second
+    monkeypatch.setattr(tune_spec, "own_rate", lambda config, survey, options, observe: rate)
+    training = 512 * mean_tokens() / rate
+    spec = composed(request(budget=Budget(seconds=20 * training)))
+    # Validating the 4 x 32 rows, and 32 before the first step, takes between a third and a half as long as training on them.
+    assert 20 / (1 + 160 / 512 / 2) < tune.budget_of(spec) < 20 / (1 + 160 / 512 / 3)
+
+
+def test_the_plan_says_what_it_takes_and_a_time_is_not_turned_round(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune_spec, "own_rate", lambda config, survey, options, observe: 1000.0)
+    arguments = ["tune", "--model", "abacus-small", "--num-train", "512", "--plan-only", "--folder"]
+    for number, (budget, says) in enumerate({"10m": "time: 10 min 00 s in all", "8x": "time: about "}.items()):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([*arguments, str(tmp_path / str(number)), "--budget", budget])
+        shown = capsys.readouterr().out
+        assert says in shown and "memory: about " in shown
 
 
 def mean_tokens() -> float:

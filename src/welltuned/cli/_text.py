@@ -1,9 +1,15 @@
-"""How things read on the screen: aligned tables, durations, sizes; and JSON for programs."""
+"""How things read on the screen: aligned tables, durations, sizes, notes; and JSON for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from welltuned.analysis.wording import DASH
+
+if TYPE_CHECKING:
+    from welltuned.records import Event
+    from welltuned.study import Notice
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -52,6 +58,14 @@ def size(num_bytes: float) -> str:
         if num_bytes >= scale:
             return f"{num_bytes / scale:.1f} {unit}"
     return f"{num_bytes:.0f} B"
+
+
+def say_note(event: "Event | Notice") -> None:
+    """Say what takes time before a plan is shown; the plan alone goes to the standard output."""
+    from welltuned.study import Note
+
+    if isinstance(event, Note):
+        print(event.text, file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:

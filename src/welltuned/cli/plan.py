@@ -1,19 +1,16 @@
 """`welltuned plan`: every setting, the trials, and what they will cost; trains nothing."""
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from welltuned.analysis.wording import DASH
 from welltuned.cli._options import Device, Folder, Json, Memory, StudyFile, Threads, parse_bytes
-from welltuned.cli._text import duration, print_json, size, table
+from welltuned.cli._text import duration, print_json, say_note, size, table
 
 if TYPE_CHECKING:
     from welltuned.plan import Plan
     from welltuned.plan_cost import ArmRow, Cost, Summary
-    from welltuned.records import Event
-    from welltuned.study import Notice
 
 GRID = ("arm", "axes", "trials", "reserve", "cells", "reruns", "tokens", "trainable", "multiplier")
 # With a budget: what there is to choose from, what choosing may cost in full runs, and how many are chosen in the end.
@@ -36,25 +33,17 @@ def command(
 
     spec = Spec.load(file)
     options = studies.Options(device=device, threads=threads, memory_bytes=parse_bytes(memory))
-    plan = studies.preview(spec, options, _say)
+    plan = studies.preview(spec, options, say_note)
     memory_bytes = options.new_memory_bytes()
     speeds = _measured_rate(folder or Path("runs") / spec.name)
     if speeds is None:
         dtypes = {config.dtype for arm in plan.arms for config in arm.configs}
-        speeds = {dtype: speed(options, dtype, _say) for dtype in sorted(dtypes)}
+        speeds = {dtype: speed(options, dtype, say_note) for dtype in sorted(dtypes)}
     shown = summary(plan, memory_bytes, speeds, device)
     if as_json:
         _print_json(plan, shown, memory_bytes)
     else:
         print(plan_text(plan, shown, memory_bytes))
-
-
-def _say(event: "Event | Notice") -> None:
-    """Say what takes time before the plan is shown; the plan alone goes to the standard output."""
-    from welltuned.study import Note
-
-    if isinstance(event, Note):
-        print(event.text, file=sys.stderr, flush=True)
 
 
 def plan_text(plan: "Plan", summary: "Summary", memory_bytes: int) -> str:

@@ -69,12 +69,13 @@ def command(
 def _tune(request: "Request", folder: Path, options: "Options", plan_only: bool, as_json: bool) -> None:
     """Show what will be done, do it, and hand over."""
     from welltuned.cli._progress import observer
+    from welltuned.cli._text import say_note
     from welltuned.cli._tuned import as_data, tuned_text
     from welltuned.study import tune
 
-    stage = tune.prepare(request, folder, options)
+    stage = tune.prepare(request, folder, options, say_note)
     if not as_json:
-        print(_plan_text(stage, request))
+        print(_plan_text(stage, request, options))
     if plan_only:
         return
     try:
@@ -128,7 +129,7 @@ def _request(asked: "Request", ranks: list[int] | None, max_length: int, proxy: 
     )
 
 
-def _plan_text(stage: "Stage", request: "Request") -> str:
+def _plan_text(stage: "Stage", request: "Request", options: "Options") -> str:
     """Return what the first stage will do, and what follows it."""
     from welltuned.study.tune import PROXY, budget_of
 
@@ -146,11 +147,27 @@ def _plan_text(stage: "Stage", request: "Request") -> str:
         f"{len(rates)} learning rates from {rate_text(rates[0])} to {rate_text(rates[-1])}",
         f"budget: {budget_of(spec):.1f} full trials{reruns} (a trial of every setting would be {len(arm.configs):,})",
     ]
+    lines += _time_and_memory(stage, request, options)
     if stage.name == PROXY:
         lines.append(
             f"then: {request.base} at the proxy's batch size, with learning rates around where the rules move them"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in stage.plan.notes)])
+
+
+def _time_and_memory(stage: "Stage", request: "Request", options: "Options") -> list[str]:
+    """Return the stage's time, the one asked for or by this machine's speed, and the memory of its largest pack."""
+    from welltuned.cli._text import duration, say_note, size
+    from welltuned.plan_cost import summary
+    from welltuned.study.speed import ASSUMED, speed
+
+    memory_bytes, asked = options.new_memory_bytes(), request.budget.seconds
+    known = ASSUMED if asked is not None else speed(options, request.dtype, say_note)
+    cost = summary(stage.plan, memory_bytes, {request.dtype: known}, options.device).cost
+    time = f"about {duration(cost.seconds)} ({cost.seconds_from})"
+    if asked is not None:
+        time = f"{duration(asked)} in all, by what a short pack of {request.base} took here"
+    return [f"time: {time}", f"memory: about {size(cost.memory.total_bytes)} of {size(memory_bytes)}"]
 
 
 def _hand_over(folder: Path, tuned: "Tuned") -> dict[str, str]:

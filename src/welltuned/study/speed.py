@@ -3,6 +3,7 @@
 A small base shows what a token costs beside its operations, a larger one the rate of operations. They are trained as
 every pack is, by the same worker, so that whatever makes training fast or slow here is in the numbers. A plan does not
 wait long for it: where the machine is too busy to be done in time, a speed is assumed, said to be, and not kept.
+Whoever gives a budget in time gets it from a short pack of their own model instead, which nothing bounds.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from welltuned.errors import MachineError
 from welltuned.executors.inline import LATE, Inline
 from welltuned.executors.machine import cache_folder
 from welltuned.plan_cost import Speed
-from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, Trial
+from welltuned.records import Config, Event, Job, JobLost, Outcome, Role, Survey, SurveyJob, TrainJob, Trial
 from welltuned.spec import Spec
 from welltuned.study.options import Note, Observer, Options, silent
 from welltuned.study.surveys import source_version
@@ -33,6 +34,9 @@ MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; as
 ASSUMED = Speed(
     packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
 )  # two cores: measured for the packer
+OWN_TRIALS, OWN_STEPS = 4, 2  # of the short pack of a user's own model: 32 rows; assumed
+OWN_VALIDATION = 4  # rows; the time of a validation follows from that of training
+TINY = 1e-7  # a learning rate too small to matter
 NUM_RUNS = 2  # of which the faster counts: the first warms up, and either may meet another program
 # Code that decides how fast training is.
 SOURCES = ("train", "packing", "methods", "models", "objectives", "study/speed.py")
@@ -66,6 +70,19 @@ def speed(options: Options, dtype: str, observe: Observer = silent) -> Speed:
     return measured
 
 
+def own_rate(config: Config, survey: Survey, options: Options, observe: Observer = silent) -> float:
+    """Return the real tokens per second at which trials like this one train together on this machine: never assumed."""
+    observe(Note(f"timing a short pack of {config.base}, to say how many trials the time allows"))
+    changes = {"max_steps": OWN_STEPS, "num_train_epochs": 1, "num_evaluations": 1, "num_validation": OWN_VALIDATION}
+    few = [config.replace(learning_rate=TINY * (1 + trial), **changes) for trial in range(OWN_TRIALS)]
+    trials = [Trial(one, Role.SELECT) for one in few]
+    job = packing.pack(trials, survey, options.new_memory_bytes(), options.device)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = options.runtime(folder, options.new_threads())
+        with Inline(runtime, options.entry) as executor:
+            return 1 / _token_seconds(executor, job, None)
+
+
 def _measure(options: Options, dtype: str, deadline: float) -> Speed:
     """Solve seconds / token = token_seconds + (operations / token) / rate, of a small and a larger base."""
     with tempfile.TemporaryDirectory() as folder:
@@ -91,17 +108,22 @@ def _timed(executor: Inline, base: str, dtype: str, deadline: float) -> _PerToke
     looked = _events(executor, SurveyJob("speed", configs[0]), deadline)
     (survey,) = (event for event in looked if isinstance(event, Survey))
     pack = packing.make_job([Trial(config, Role.SELECT) for config in configs], BATCH_SIZE)
+    seconds = _token_seconds(executor, pack, deadline)
+    work = [flops.work(config, survey) for config in configs]
+    operations = sum(item.train_flops for item in work) / sum(item.num_tokens for item in work)
+    return _PerToken(seconds, operations)
+
+
+def _token_seconds(executor: Inline, pack: TrainJob, deadline: float | None) -> float:
+    """Train a pack some times and return what a token took in the fastest."""
     runs = [
         [event for event in _events(executor, pack, deadline) if isinstance(event, Outcome)] for _ in range(NUM_RUNS)
     ]
     seconds = min(max(outcome.pack_seconds for outcome in outcomes) for outcomes in runs)
-    num_tokens = sum(outcome.num_tokens for outcome in runs[0])
-    work = [flops.work(config, survey) for config in configs]
-    operations = sum(item.train_flops for item in work) / sum(item.num_tokens for item in work)
-    return _PerToken(seconds / num_tokens, operations)
+    return seconds / sum(outcome.num_tokens for outcome in runs[0])
 
 
-def _events(executor: Inline, job: Job, deadline: float) -> Iterator[Event]:
+def _events(executor: Inline, job: Job, deadline: float | None) -> Iterator[Event]:
     for event in executor.run(job, deadline):
         if isinstance(event, JobLost):
             if event.reason == LATE:
@@ -114,13 +136,13 @@ def _events(executor: Inline, job: Job, deadline: float) -> Iterator[Event]:
 
 
 def _configs(base: str, dtype: str) -> list[Config]:
-    """Return LoRA trials with learning rates too small to matter."""
+    """Return LoRA trials that learn nothing."""
     spec = {
         "name": "speed",
         "model": {"base": base, "dtype": dtype},
         "task": {"task": "abacus", "num_train": 64, "num_validation": 4, "num_test": 4},
         "train": {"method": "lora", "batch_size": BATCH_SIZE, "max_steps": NUM_STEPS, "num_evaluations": 1},
-        "axes": {"learning_rate": [1e-7 * (1 + trial) for trial in range(NUM_TRIALS)]},
+        "axes": {"learning_rate": [TINY * (1 + trial) for trial in range(NUM_TRIALS)]},
     }
     return list(plans.expand(Spec.model_validate(spec)))
 

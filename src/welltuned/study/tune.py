@@ -77,10 +77,10 @@ def prepare(request: Request, folder: Path, options: Options, observe: Observer 
         return _opened(name, file, Spec.load(file), options, observe)
     target = tune_spec.draft(request, request.base, options, observe)
     if request.proxy is None:
-        spec = tune_spec.direct(request, target, options)
+        spec = tune_spec.direct(request, target, options, observe)
     else:
         smaller = tune_spec.draft(request, request.proxy, options, observe)
-        spec = tune_spec.of_proxy(request, target, smaller, options)
+        spec = tune_spec.of_proxy(request, target, smaller, options, observe)
     stage = _opened(name, file, spec, options, observe)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / REQUEST).write_text(written, encoding="utf-8")
@@ -100,7 +100,7 @@ def run(request: Request, first: Stage, options: Options, observe: Observer = si
     observe(Note(f"The proxy's best batch size is {moved.setting.batch_size}; {_moves(moved)}"))
     file = first.file.with_name(f"{TARGET}.toml")
     if not file.exists():
-        left = tune_spec.total_runs(request, target, options) - cost
+        left = tune_spec.total_runs(request, target, options, observe) - cost
         spec = tune_spec.after_proxy(request, target, moved, left)
         file.write_text(spec.text(), encoding="utf-8")
     second = _opened(TARGET, file, Spec.load(file), options, observe)

@@ -14,7 +14,7 @@ from welltuned.records import Config, Survey
 from welltuned.search._space import rows_read
 from welltuned.spec import Spec
 from welltuned.study.options import Observer, Options
-from welltuned.study.speed import speed
+from welltuned.study.speed import own_rate
 from welltuned.study.surveys import preview
 from welltuned.transfer.proxy import Transferred
 
@@ -92,22 +92,22 @@ def draft(request: Request, base: str, options: Options, observe: Observer) -> D
     return Draft(plan, config, plan.survey_of(config))
 
 
-def direct(request: Request, target: Draft, options: Options) -> Spec:
+def direct(request: Request, target: Draft, options: Options, observe: Observer) -> Spec:
     """Return the study that tunes the target itself, and nothing before it."""
     sizes, ranks = batch_sizes(request), offered_ranks(request, target)
     rates = rates_of_prior(target.survey.hidden_size, request.method, ranks, sizes, request.num_train)
-    runs = total_runs(request, target, options)
+    runs = total_runs(request, target, options, observe)
     fresh = _fresh_seeds(runs)
     return _spec(request, request.base, rates, ranks, sizes, runs - fresh, fresh)
 
 
-def of_proxy(request: Request, target: Draft, proxy: Draft, options: Options) -> Spec:
+def of_proxy(request: Request, target: Draft, proxy: Draft, options: Options, observe: Observer) -> Spec:
     """Return the study that tunes the proxy, at the lowest of the target's ranks, on the same data."""
     assert request.proxy is not None
     sizes, ranks = batch_sizes(request), (min(*offered_ranks(request, target), proxy.full_rank),)
     rates = rates_of_prior(proxy.survey.hidden_size, request.method, ranks, sizes, request.num_train)
     share = proxy_cost(target, proxy)
-    runs = min(PROXY_RUNS, PROXY_SHARE * total_runs(request, target, options) / share)
+    runs = min(PROXY_RUNS, PROXY_SHARE * total_runs(request, target, options, observe) / share)
     if runs < LEAST_RUNS:
         expected = f"a base whose full trials cost a small part of {request.base}'s, and this one's cost {share:.0%}"
         raise InputError(problem("--proxy", request.proxy, expected, "name a smaller one, or raise --budget"))
@@ -161,8 +161,8 @@ def offered_ranks(request: Request, target: Draft) -> tuple[int, ...]:
     return tuple(rank for rank in RANKS if rank <= target.full_rank // 2) or (max(1, target.full_rank // 2),)
 
 
-def total_runs(request: Request, target: Draft, options: Options) -> float:
-    """Return the whole budget in full trials of the target."""
+def total_runs(request: Request, target: Draft, options: Options, observe: Observer) -> float:
+    """Return the whole budget in full trials of the target; one in time needs a few of its trials timed."""
     budget, config = request.budget, target.config
     if budget.runs is not None:
         runs = budget.runs
@@ -170,8 +170,8 @@ def total_runs(request: Request, target: Draft, options: Options) -> float:
         runs = budget.tokens / (target.survey.mean_tokens * rows_read(config))
     else:
         assert budget.seconds is not None
-        speeds = {config.dtype: speed(options, config.dtype)}
-        cost = plan_cost.summary(target.plan, options.new_memory_bytes(), speeds, options.device).cost
+        rate = own_rate(config, target.survey, options, observe)
+        cost = plan_cost.summary(target.plan, options.new_memory_bytes(), rate, options.device).cost
         runs = budget.seconds / cost.seconds
     if runs < LEAST_RUNS:
         expected = f"at least {LEAST_RUNS:g} full trials' worth: two to choose from and a rerun"
