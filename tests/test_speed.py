@@ -10,7 +10,7 @@ from welltuned import cli
 from welltuned.executors import inline
 from welltuned.executors.machine import cache_folder
 from welltuned.plan_cost import Speed
-from welltuned.records import JobLost
+from welltuned.records import JobLost, Survey, SurveyJob
 from welltuned.study import Note, Options, speed
 
 QUICK = Options(threads=1, memory_bytes=2**31, entry="fake_worker:run")
@@ -88,5 +88,5 @@ def test_a_model_of_ones_own_is_timed_by_a_short_pack_of_it_and_never_assumed(mo
     assert speed.own_rate(config, survey, QUICK, said.append) > 0
     assert {trial.config.base for job in asked for trial in job.trials} == {config.base}
     assert [note.text for note in said] == [
-        f"timing a short pack of {config.base}, to say how many trials the time allows"
+        f"timing two short packs of {config.base}, to say how many trials the time allows"
     ]

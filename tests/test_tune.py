@@ -87,8 +87,8 @@ def test_the_budget_holds_the_reruns_too():
 
 def test_tokens_are_counted_in_full_trials():
     by_runs = composed()
-    # rows of a full trial: 512 for training, and four validations of 32
-    survey_tokens = 10 * (512 + 4 * 32) * mean_tokens()
+    # rows of a full trial: 512 for training, and one validation of 32
+    survey_tokens = 10 * (512 + 32) * mean_tokens()
     by_tokens = composed(request(budget=Budget(tokens=survey_tokens)))
     assert by_tokens.search.budget == pytest.approx(by_runs.search.budget, abs=0.01)
 
@@ -98,8 +98,8 @@ def test_time_is_counted_by_a_short_pack_of_the_model_itself(monkeypatch):
     monkeypatch.setattr(tune_spec, "own_rate", lambda config, survey, options, observe: rate)
     training = 512 * mean_tokens() / rate
     spec = composed(request(budget=Budget(seconds=20 * training)))
-    # Validating the 4 x 32 rows, and 32 before the first step, takes between a third and a half as long as training on them.
-    assert 20 / (1 + 160 / 512 / 2) < tune.budget_of(spec) < 20 / (1 + 160 / 512 / 3)
+    # Reading the 32 rows of validation, and before the first step, takes between a third and a half of training on 64.
+    assert 20 / (1 + 64 / 512 / 2) < tune.budget_of(spec) < 20 / (1 + 64 / 512 / 3)
 
 
 def test_the_plan_says_what_it_takes_and_a_time_is_not_turned_round(tmp_path, monkeypatch, capsys):

@@ -39,7 +39,9 @@ def command(
     budget: Annotated[
         str, typer.Option("--budget", help='"16x": full trials; "30m", "2h": time; "5M": tokens.')
     ] = "16x",
-    num_train: Annotated[int | None, typer.Option("--num-train", min=1, help="Training rows. Default: all.")] = None,
+    num_train: Annotated[
+        int | None, typer.Option("--num-train", min=1, help="Training rows. Default: those there are, 2,048 at most.")
+    ] = None,
     max_length: Annotated[
         int, typer.Option("--max-length", min=2, help="Tokens of a row; longer are truncated.")
     ] = 256,
@@ -116,12 +118,15 @@ def _request(asked: "Request", ranks: list[int] | None, max_length: int, proxy: 
     """Fill in what was not said: the task that the data has, and the rows of each split."""
     from welltuned.cli.init import DEFAULT_TASK_OF_DATA, sizes
 
+    from welltuned.study.tune_spec import VALIDATION_PART
+
     num_train, num_validation, num_test = sizes(asked.data_train)
+    num_train = asked.num_train or num_train
     return dataclasses.replace(
         asked,
         task=asked.task or (DEFAULT_TASK_OF_DATA if asked.data_train else "abacus"),
-        num_train=asked.num_train or num_train,
-        num_validation=num_validation,
+        num_train=num_train,
+        num_validation=min(num_validation, max(1, num_train // VALIDATION_PART)),
         num_test=num_test,
         ranks=tuple(sorted(set(ranks))) if ranks else None,
         max_length=max_length,
@@ -166,7 +171,7 @@ def _time_and_memory(stage: "Stage", request: "Request", options: "Options") -> 
     cost = summary(stage.plan, memory_bytes, {request.dtype: known}, options.device).cost
     time = f"about {duration(cost.seconds)} ({cost.seconds_from})"
     if asked is not None:
-        time = f"{duration(asked)} in all, by what a short pack of {request.base} took here"
+        time = f"{duration(asked)} in all, by what short packs of {request.base} took here"
     return [f"time: {time}", f"memory: about {size(cost.memory.total_bytes)} of {size(memory_bytes)}"]
 
 

@@ -34,7 +34,7 @@ MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; as
 ASSUMED = Speed(
     packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
 )  # two cores: measured for the packer
-OWN_TRIALS, OWN_STEPS = 4, 2  # of the short pack of a user's own model: 32 rows; assumed
+OWN_TRIALS, OWN_STEPS = 4, (1, 4)  # of two short packs of a user's own model: 80 rows in all; assumed
 OWN_VALIDATION = 4  # rows; the time of a validation follows from that of training
 TINY = 1e-7  # a learning rate too small to matter
 NUM_RUNS = 2  # of which the faster counts: the first warms up, and either may meet another program
@@ -71,16 +71,26 @@ def speed(options: Options, dtype: str, observe: Observer = silent) -> Speed:
 
 
 def own_rate(config: Config, survey: Survey, options: Options, observe: Observer = silent) -> float:
-    """Return the real tokens per second at which trials like this one train together on this machine: never assumed."""
-    observe(Note(f"timing a short pack of {config.base}, to say how many trials the time allows"))
-    changes = {"max_steps": OWN_STEPS, "num_train_epochs": 1, "num_evaluations": 1, "num_validation": OWN_VALIDATION}
-    few = [config.replace(learning_rate=TINY * (1 + trial), **changes) for trial in range(OWN_TRIALS)]
-    trials = [Trial(one, Role.SELECT) for one in few]
-    job = packing.pack(trials, survey, options.new_memory_bytes(), options.device)[0]
+    """Return the real tokens per second at which trials like this one train together on this machine: never assumed.
+
+    What a pack takes once, such as memory that was never touched, is in both of two packs and leaves with the shorter.
+    """
+    observe(Note(f"timing two short packs of {config.base}, to say how many trials the time allows"))
     with tempfile.TemporaryDirectory() as folder:
         runtime = options.runtime(folder, options.new_threads())
         with Inline(runtime, options.entry) as executor:
-            return 1 / _token_seconds(executor, job, None)
+            short, long = (_trained(executor, _own_pack(config, survey, options, steps), None) for steps in OWN_STEPS)
+    seconds = long.seconds - short.seconds
+    if seconds <= 0:  # the machine was busy with something else while the shorter one trained
+        return long.num_tokens / long.seconds
+    return (long.num_tokens - short.num_tokens) / seconds
+
+
+def _own_pack(config: Config, survey: Survey, options: Options, num_steps: int) -> TrainJob:
+    changes = {"max_steps": num_steps, "num_train_epochs": 1, "num_evaluations": 1, "num_validation": OWN_VALIDATION}
+    few = [config.replace(learning_rate=TINY * (1 + trial), **changes) for trial in range(OWN_TRIALS)]
+    trials = [Trial(one, Role.SELECT) for one in few]
+    return packing.pack(trials, survey, options.new_memory_bytes(), options.device)[0]
 
 
 def _measure(options: Options, dtype: str, deadline: float) -> Speed:
@@ -108,19 +118,24 @@ def _timed(executor: Inline, base: str, dtype: str, deadline: float) -> _PerToke
     looked = _events(executor, SurveyJob("speed", configs[0]), deadline)
     (survey,) = (event for event in looked if isinstance(event, Survey))
     pack = packing.make_job([Trial(config, Role.SELECT) for config in configs], BATCH_SIZE)
-    seconds = _token_seconds(executor, pack, deadline)
+    runs = [_trained(executor, pack, deadline) for _ in range(NUM_RUNS)]
+    seconds = min(run.seconds / run.num_tokens for run in runs)
     work = [flops.work(config, survey) for config in configs]
     operations = sum(item.train_flops for item in work) / sum(item.num_tokens for item in work)
     return _PerToken(seconds, operations)
 
 
-def _token_seconds(executor: Inline, pack: TrainJob, deadline: float | None) -> float:
-    """Train a pack some times and return what a token took in the fastest."""
-    runs = [
-        [event for event in _events(executor, pack, deadline) if isinstance(event, Outcome)] for _ in range(NUM_RUNS)
-    ]
-    seconds = min(max(outcome.pack_seconds for outcome in outcomes) for outcomes in runs)
-    return seconds / sum(outcome.num_tokens for outcome in runs[0])
+@dataclass(frozen=True)
+class _Trained:
+    seconds: float
+    num_tokens: int
+
+
+def _trained(executor: Inline, pack: TrainJob, deadline: float | None) -> _Trained:
+    """Train a pack and return what it took."""
+    outcomes = [event for event in _events(executor, pack, deadline) if isinstance(event, Outcome)]
+    seconds = max(outcome.pack_seconds for outcome in outcomes)
+    return _Trained(seconds, sum(outcome.num_tokens for outcome in outcomes))
 
 
 def _events(executor: Inline, job: Job, deadline: float | None) -> Iterator[Event]:

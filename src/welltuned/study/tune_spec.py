@@ -28,6 +28,7 @@ LEAST_RUNS = 3.0  # two full trials and one rerun: less cannot choose
 RERUNS_FROM = 8.0  # run-equivalents from which on two fresh seeds confirm the choice, one below; assumed
 PROXY_RUNS = 16.0  # full trials of the proxy that its tuning costs at the most; assumed
 PROXY_SHARE = 0.5  # of the whole budget, at the most; assumed
+VALIDATION_PART = 8  # training rows for each validation row at the most: a trial is to train, not to validate; assumed
 SIGNIFICANT = 3  # digits of an offered learning rate
 
 
@@ -207,7 +208,7 @@ def _spec(
         "name": "tune",
         "model": {"base": base, "dtype": request.dtype},
         "task": {"task": request.task, **data, **rows},
-        "train": {"method": request.method, **({} if len(ranks) > 1 else {"rank": ranks[0]})},
+        "train": {"method": request.method, "num_evaluations": 1, **({} if len(ranks) > 1 else {"rank": ranks[0]})},
         "axes": axes | ({"rank": list(ranks)} if len(ranks) > 1 else {}),
         "search": {"search": "guided", "budget": round(budget, 2), "fresh_seeds": fresh_seeds},
     }
