@@ -117,7 +117,6 @@ def parse_budget(text: str) -> "Budget":
 def _request(asked: "Request", ranks: list[int] | None, max_length: int, proxy: str | None) -> "Request":
     """Fill in what was not said: the task that the data has, and the rows of each split."""
     from welltuned.cli.init import DEFAULT_TASK_OF_DATA, sizes
-
     from welltuned.study.tune_spec import VALIDATION_PART
 
     num_train, num_validation, num_test = sizes(asked.data_train)
