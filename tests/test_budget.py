@@ -69,7 +69,7 @@ def test_progress_counts_the_trials_that_are_known_and_promises_no_end_before_th
     plan = plan_with("halving", "budget = 3", TEXT)
     trials = plan.trials()
     observer(Planned(plan, counts(0, 0)))
-    assert "small: search halving at the cost of 6 full trials and 4 reruns on fresh seeds" in page.getvalue()
+    assert "small: search halving, up to 6 full trials' worth and 4 reruns on fresh seeds" in page.getvalue()
     now[0] = 60.0
     observer(Started(TrainJob("p", trials, 4), counts(20, 20)))
     assert "0/24 trials known so far" in page.getvalue()

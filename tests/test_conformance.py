@@ -167,10 +167,14 @@ def test_what_is_merged_is_what_is_applied(method, num_out, dropped):
     stacked = {name: torch.stack([one[name] for one in trials]) for name in trials[0]}
     scalings = [0.5, 2.0]
     y = numbers(2, 5, num_out) if dropped else x @ W.T + bias
-    adapted = form.apply(y, x, stacked, torch.tensor(scalings, dtype=torch.float64), Frozen(lambda: W, bias, dropped))
+    adapted = form.apply(y, x, stacked, torch.tensor(scalings, dtype=torch.float64), frozen_layer(W, bias, dropped))
     for place, one in enumerate(trials):
         expected = y[place] + x[place] @ form.delta(one, scalings[place], W).T
         assert (adapted[place] - expected).abs().max() < 1e-11 * expected.abs().max()
+
+
+def frozen_layer(W, bias, dropped) -> Frozen:
+    return Frozen(lambda: W, lambda x: x @ W.T, bias, dropped)
 
 
 # Counting and padding -------------------------------------------------------------------------------------------------

@@ -159,7 +159,9 @@ def test_a_method_that_trains_every_weight_is_refused():
     )
 
 
-@pytest.mark.parametrize(("method", "is_made"), [("lora", False), ("pissa", False), ("full", False), ("dora", True)])
+@pytest.mark.parametrize(
+    ("method", "is_made"), [("lora", False), ("pissa", False), ("full", False), ("boft", False), ("dora", True)]
+)
 def test_a_weight_is_dequantised_for_the_methods_that_ask_for_it_only(method, is_made, tmp_path, monkeypatch):
     """A product dequantises for itself, forward and backward; `linear.weight_of` is what a method asks beside that."""
     eight, _ = held(tiny.llama())
@@ -168,6 +170,17 @@ def test_a_weight_is_dequantised_for_the_methods_that_ask_for_it_only(method, is
     monkeypatch.setattr(linear, "weight_of", lambda module: asked.append(module) or quantised.weight_of(module))
     list(tiny.run_pack(model, [trial(method, max_steps=1)], 4, tmp_path))
     assert bool(asked) == is_made
+
+
+def test_a_product_with_the_weight_of_its_own_keeps_no_dense_weight_and_is_the_same():
+    """BOFT multiplies with W once more, and DoRA where dropout changed the inputs."""
+    layer = quantised.QuantisedLinear(torch.nn.Linear(64, 48, dtype=torch.float64))
+    x = torch.randn(2, 5, 64, dtype=torch.float64, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        y = quantised.product(layer, x)
+    assert torch.equal(y, torch.nn.functional.linear(x, layer.weight))
+    assert {tensor.dtype for tensor in kept if tensor.shape == (48, 64)} == {torch.int8}
 
 
 def test_a_base_is_loaded_in_8_bits_and_made_dense_again():

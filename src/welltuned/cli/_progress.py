@@ -144,8 +144,8 @@ class Observer:
         if plan.budget is None:
             self._screen.line(f"{plan.spec.name}: {plural(num_select, 'trial')}{reruns}")
         else:
-            cost = f"the cost of {plural(num_select, 'full trial')}"
-            self._screen.line(f"{plan.spec.name}: search {plan.spec.search.search} at {cost}{reruns}")
+            cost = f"up to {plan.budget * len(plan.budgets):g} full trials' worth"
+            self._screen.line(f"{plan.spec.name}: search {plan.spec.search.search}, {cost}{reruns}")
         self._expect(counts, reruns_known=False)
         if self._state.num_ended:
             self._screen.line(f"going on: {plural(self._state.num_ended, 'trial')} are done already")

@@ -22,6 +22,7 @@ class Frozen:
     """The frozen layer that a parametrisation adds to."""
 
     weight: Callable[[], Tensor]  # [O, I]; called only where it is needed: a base in 8 bits makes it anew each time
+    product: Callable[[Tensor], Tensor]  # x -> x W^T; of a base in 8 bits no dense weight is kept for the backward pass
     bias_O: Tensor | None
     dropped: bool  # x has lost entries to dropout, so that W x is not the base's output without its bias
 
@@ -29,6 +30,12 @@ class Frozen:
     def weight_OI(self) -> Tensor:
         """Return the weight, [O, I]."""
         return self.weight()
+
+    def output(self, y_NSO: Tensor, x_NSI: Tensor) -> Tensor:
+        """Return W x, from the base's output y = W x + bias where x is what the base saw."""
+        if self.dropped:
+            return self.product(x_NSI)
+        return y_NSO if self.bias_O is None else y_NSO - self.bias_O
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What methods that move a part of W share: factors from an SVD, split evenly, and a state that starts at the base.
 
 W = U S V^T, descending. With s the scaling, the chosen r components give A0 = (S_r / s)^(1/2) V_r^T and
-B0 = U_r (S_r / s)^(1/2), so that s B0 A0 is exactly that part of W (methods.md section 2).
+B0 = U_r (S_r / s)^(1/2), so that s B0 A0 is exactly that part of W.
 Shape letters: I in, O out, R rank, K = min(O, I).
 """
 

@@ -60,19 +60,13 @@ def turns(R: Tensor) -> Tensor:
 
 
 def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
-    from torch.nn.functional import linear
-
     del scaling_N
     E = turns(state["R"]).to(x_NSI.dtype)  # [N, P, 2b, 2b]
     x_NPSb = x_NSI.unflatten(-1, (E.shape[1], -1)).transpose(1, 2)
     turned_NSI = (x_NPSb @ E).transpose(1, 2).flatten(2)
-    if frozen.dropped:
-        base_NSO = linear(x_NSI, frozen.weight_OI)
-    else:
-        base_NSO = y_NSO if frozen.bias_O is None else y_NSO - frozen.bias_O
     s_N1O = state["s"][:, None]
-    change_NSO = (s_N1O - 1).to(y_NSO.dtype) * base_NSO
-    return y_NSO + change_NSO + s_N1O.to(y_NSO.dtype) * linear(turned_NSI, frozen.weight_OI)
+    change_NSO = (s_N1O - 1).to(y_NSO.dtype) * frozen.output(y_NSO, x_NSI)
+    return y_NSO + change_NSO + s_N1O.to(y_NSO.dtype) * frozen.product(turned_NSI)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:

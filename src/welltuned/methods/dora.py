@@ -39,16 +39,10 @@ def _norms(state: Mapping[str, Tensor], W_OI: Tensor, scaling_N: Tensor) -> Tens
 
 
 def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
-    import torch
-
     from welltuned.kernels import Skinny
 
     ratio_NO = state["m"] / _norms(state, frozen.weight_OI, scaling_N)
-    if frozen.dropped:
-        base_NSO = torch.nn.functional.linear(x_NSI, frozen.weight_OI)
-    else:
-        base_NSO = y_NSO if frozen.bias_O is None else y_NSO - frozen.bias_O
-    y_NSO = y_NSO + (ratio_NO - 1).to(y_NSO.dtype)[:, None] * base_NSO
+    y_NSO = y_NSO + (ratio_NO - 1).to(y_NSO.dtype)[:, None] * frozen.output(y_NSO, x_NSI)
     down_NRI, up_NOR = _low_rank.factors(state)
     return Skinny.apply(y_NSO, x_NSI, down_NRI, ratio_NO[:, :, None] * up_NOR, scaling_N)
 

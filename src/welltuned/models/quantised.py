@@ -43,8 +43,7 @@ class QuantisedLinear(nn.Module):
         """Map x [..., I] to [..., O]."""
         if self.dense is not None:
             return nn.functional.linear(x, self.dense, self.bias)
-        y = _Product.apply(x, self.stored, self.scale)
-        assert isinstance(y, Tensor)
+        y = product(self, x)
         return y if self.bias is None else y + self.bias
 
 
@@ -95,6 +94,15 @@ def weight_of(module: nn.Module) -> Tensor:
         return module.weight
     weight = module.get_parameter("weight")
     return weight.T if isinstance(module, Conv1D) else weight
+
+
+def product(module: nn.Module, x: Tensor) -> Tensor:
+    """Return x W^T of a linear layer without its bias, x [..., I]; of one in 8 bits, only these are kept."""
+    if isinstance(module, QuantisedLinear):
+        y = _Product.apply(x, module.stored, module.scale)
+        assert isinstance(y, Tensor)
+        return y
+    return nn.functional.linear(x, weight_of(module))
 
 
 def make_dense(model: PreTrainedModel) -> None:

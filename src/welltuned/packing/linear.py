@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from welltuned.methods._method import Frozen
 from welltuned.models.base import Base
-from welltuned.models.quantised import weight_of
+from welltuned.models.quantised import product, weight_of
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
@@ -50,11 +50,15 @@ class PackedLinear(nn.Module):
     def frozen(self) -> Frozen:
         """Return the frozen layer."""
         bias = self.base.bias
-        return Frozen(self._weight, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+        return Frozen(self._weight, self._product, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
 
     def _weight(self) -> Tensor:
         """Return the base's weight, [O, I]."""
         return weight_of(self.base)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """Return x W^T."""
+        return product(self.base, x)
 
 
 class PackedModel:

@@ -211,7 +211,7 @@ def _is_whole(trial: Trial) -> bool:
 
 
 def adapter_dtype(base_dtype: torch.dtype) -> torch.dtype:
-    """Return float64 for a float64 base, else float32 (features.md F22)."""
+    """Return float64 for a float64 base, else float32."""
     return torch.float64 if base_dtype == torch.float64 else torch.float32
 
 

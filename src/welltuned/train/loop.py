@@ -51,6 +51,7 @@ class PackRun:
         self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
+        self.rate = 0.0  # tokens per second, in this process
 
     def events(self) -> Iterator[Event]:
         """Train to the end, yielding curve points, outcomes, checkpoints and signs of life."""
@@ -68,8 +69,9 @@ class PackRun:
             if planned or all(runner.reported for runner in self.live):  # then no neighbour is left to be disturbed
                 self._compact()
             now = time.monotonic()
+            self.rate = num_tokens / (now - began)
             if now - shown > PROGRESS_SECONDS:
-                yield Progress(self.job.id, self.micro_step / self.num_micro_steps, num_tokens / (now - began))
+                yield self._progress()
                 shown = now
             if self.live and now - saved > pause:
                 blob = checkpoint.save(self)
@@ -77,6 +79,9 @@ class PackRun:
                 saved = time.monotonic()
                 pause = max(self.runtime.checkpoint_seconds, (saved - now) / CHECKPOINT_SHARE)
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
+
+    def _progress(self, note: str = "") -> Progress:
+        return Progress(self.job.id, self.micro_step / self.num_micro_steps, self.rate, note)
 
     def advance(self) -> None:
         """Make one micro-step and nothing beside it: for those who look at the state on the way."""
@@ -167,6 +172,7 @@ class PackRun:
         """
         pending = [place for place, runner in enumerate(self.live) if runner.is_evaluated_after(self.micro_step)]
         if pending:
+            yield self._progress("validating")  # which may take minutes
             whole = len(pending) == len(self.live)
             state = self.state if whole else self.state.select(pending)
             values = validation_nll(self.model, state, self.validation)

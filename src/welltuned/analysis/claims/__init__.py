@@ -2,7 +2,7 @@
 
 A claim is a frozen `Claim` in the tuple CLAIMS of its file; a new file is in the ledger the day it appears. Nothing is
 decided by a point estimate: undecided is a common, honest answer, and a table that cannot reach a claim says what it
-lacks. Numbers of claims are those of the project's list of phenomena.
+lacks. A claim is known by its number, P1 to P33, here and in the report.
 """
 
 import functools

@@ -7,8 +7,8 @@ from welltuned.analysis.grid import advantage, tuned
 from welltuned.analysis.runs import Table
 from welltuned.analysis.tunability import best_of
 
-MARGIN_POINTS = 2.0  # phenomena.md P1: 2 points
-MARGIN_LOSS = 1.0  # phenomena.md P1: 1 % of the loss
+MARGIN_POINTS = 2.0  # points, part of claim P1
+MARGIN_LOSS = 1.0  # percent of the loss, part of claim P1
 
 
 def _parity(table: Table) -> Answer:

@@ -15,7 +15,7 @@ from welltuned.analysis.runs import Table
 
 MOVES = 10.0  # points; Lee & Lee 2026
 WIDE = 128.0  # 4 to 512, the span that the claim speaks of
-PLATEAU = 64  # phenomena.md P6
+PLATEAU = 64  # part of claim P6
 
 Compare = Callable[[Tuned, Tuned], Estimate]
 

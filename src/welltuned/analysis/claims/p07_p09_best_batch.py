@@ -14,10 +14,10 @@ from welltuned.analysis.max_shifted import VARIES_WITH, distances, level
 from welltuned.analysis.optimum_batch import FEWEST, BatchCurve, curves, of_curve, parabola, vertex
 from welltuned.analysis.runs import Table
 
-SPREAD = 1.0  # doublings; phenomena.md P7
-RANK_SPAN = 8.0  # phenomena.md P7
-DATA_SPAN = 8.0  # phenomena.md P9
-SLOPE = 0.25  # phenomena.md P9
+SPREAD = 1.0  # doublings; part of claim P7
+RANK_SPAN = 8.0  # part of claim P7
+DATA_SPAN = 8.0  # part of claim P9
+SLOPE = 0.25  # part of claim P9
 MODEL_NAMES = ("base", "model")
 
 

@@ -13,9 +13,9 @@ from welltuned.analysis.rate_scaling import rising, series
 from welltuned.analysis.runs import Table
 
 SIGN_LIKE, SGD = ("adam", "adamw", "sign_sgd"), ("sgd",)
-TOLERANCE = 0.15  # phenomena.md P12
-BEYOND = 4.0  # batch sizes past the peak; phenomena.md P12
-FALL = 0.5  # log2 of sqrt(2); phenomena.md P12
+TOLERANCE = 0.15  # part of claim P12
+BEYOND = 4.0  # batch sizes past the peak; part of claim P12
+FALL = 0.5  # log2 of sqrt(2); part of claim P12
 
 
 def _of_optimizer(table: Table, optimizers: tuple[str, ...]) -> Table:

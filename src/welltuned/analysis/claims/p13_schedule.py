@@ -9,7 +9,7 @@ from welltuned.analysis.estimate import Estimate
 from welltuned.analysis.grid import Tuned, advantage, tuned
 from welltuned.analysis.runs import Table
 
-GAIN = 2.0  # points; phenomena.md P13
+GAIN = 2.0  # points; part of claim P13
 MARGIN = 1.0  # points; in place of "1 SE", inside which no interval of 95 % can lie
 SCHEDULE, WARM_UP = "lr_scheduler_type", "warmup_ratio"
 

@@ -8,7 +8,7 @@ from welltuned.analysis.claims._rates import judge_slope
 from welltuned.analysis.rate_scaling import Series, series
 from welltuned.analysis.runs import Table
 
-TOLERANCE = 0.1  # phenomena.md P14, P31
+TOLERANCE = 0.1  # part of claim P14, P31
 MULTIPLIER_TOLERANCE = 0.15  # assumed, as in P12: apart from the contrary -1
 SAME_LAW = 0.05  # of the multiplier's own exponent in r; assumed
 

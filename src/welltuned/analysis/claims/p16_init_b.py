@@ -14,7 +14,7 @@ from welltuned.analysis.rate_scaling import series
 from welltuned.analysis.runs import Table
 from welltuned.analysis.tunability import best_of
 
-TOLERANCE = 0.1  # phenomena.md P16
+TOLERANCE = 0.1  # part of claim P16
 FACTOR = 1.0  # doublings: within [1/2, 2]
 
 

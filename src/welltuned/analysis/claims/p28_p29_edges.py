@@ -11,9 +11,9 @@ from welltuned.analysis.estimate import Estimate, redrawn
 from welltuned.analysis.grid import Mean, advantage, means, optimum_of, pooled_noise, uncertain
 from welltuned.analysis.runs import Table
 
-FAR = 16.0  # phenomena.md P29
+FAR = 16.0  # part of claim P29
 NEAR_GRID = 2.0  # the grid's rate may be off by this factor; assumed
-GAIN = 3.0  # points; phenomena.md P29
+GAIN = 3.0  # points; part of claim P29
 MARGIN = 1.0  # points; the protocol's margin
 
 

@@ -9,7 +9,7 @@ from welltuned.analysis.grid import advantage, cells, means, pooled_noise, tuned
 from welltuned.analysis.runs import Table
 from welltuned.analysis.tunability import best_of
 
-RATIO = 3.0  # phenomena.md P32
+RATIO = 3.0  # part of claim P32
 TWO = 2  # cells, for a mean with an interval
 
 
