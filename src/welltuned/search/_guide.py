@@ -26,7 +26,7 @@ FIRST = 0.6  # run-equivalents of a round while less than this was spent: probes
 GROWTH = 0.5  # of what was spent, which a later round costs at most (or as many full trials as below); assumed
 ROUND_SHARE = 1 / 8  # of the budget, likewise; assumed
 # Full trials that a round may cost in any case: they train together in little more time than one. Assumed; on the
-# development surface of abacus-small, rank 8, lora (30 replays), three instead of one gave regrets of 2.5, 5.5 and 5.3 %
+# development surface of abacus-small, rank 8, lora (30 replays), 3 instead of 1 gave regrets of 2.5, 5.5 and 5.3 %
 # instead of 4.2, 3.7 and 3.7 % at 4, 6 and 8 run-equivalents, in 4.3 to 4.8 rounds instead of 5.5 to 6.3.
 TOGETHER = 2
 BOUGHT, SETTLED, WORTHLESS = "the budget is spent", "the best is near enough", "nothing offered is worth its cost"

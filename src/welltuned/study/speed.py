@@ -34,9 +34,7 @@ MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; as
 ASSUMED = Speed(
     packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
 )  # two cores: measured for the packer
-OWN_TRIALS = (
-    2  # side by side, as many as the later rounds of a guided search train: a token of a lone trial takes longer
-)
+OWN_TRIALS = 2  # side by side, as in a guided search's later rounds: a token of a lone trial takes longer
 OWN_STEPS = (1, 6)  # of two short packs of a user's own model; assumed
 OWN_VALIDATION = 4  # rows; the time of a validation follows from that of training
 TINY = 1e-7  # a learning rate too small to matter
