@@ -1,4 +1,4 @@
-"""A worker that trains nothing: pure Python, deterministic, checkpointing, done in milliseconds. And a test Config.
+"""A worker that trains nothing: pure Python, deterministic, checkpointing, done in milliseconds.
 
 Its "model" is one number per trial that follows a chaotic map, so that a step left out, repeated or resumed from the
 wrong state shows in every later number.
@@ -15,7 +15,6 @@ from pathlib import Path
 from welltuned.errors import InputError, MachineError, StoreError
 from welltuned.records import (
     Checkpoint,
-    Config,
     Event,
     ExamJob,
     Graded,
@@ -36,55 +35,6 @@ from welltuned.records import (
 )
 from welltuned.store import blobs
 
-CONFIG = Config(
-    study_seed=0,
-    base="abacus-small",
-    revision=None,
-    base_hash="b" * 16,
-    dtype="float32",
-    target_modules=("all-linear",),
-    clamp_rank=False,
-    task="abacus",
-    task_version=1,
-    data_train=(),
-    data_validation=(),
-    data_test=(),
-    data_hash="d" * 16,
-    prompt_template="none",
-    num_train=64,
-    subset="first",
-    num_validation=8,
-    num_test=8,
-    split_seed=0,
-    max_length=64,
-    method="lora",
-    method_version=1,
-    method_source="",
-    rank=4,
-    alpha="r",
-    scaling=1.0,
-    dropout=0.0,
-    optimizer="adamw",
-    learning_rate=1e-3,
-    batch_size=8,
-    beta1=0.9,
-    beta2=0.999,
-    beta2_batch_size=None,
-    epsilon=1e-8,
-    momentum=0.0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    lr_scheduler_type="constant",
-    lr_floor=0.0,
-    warmup_ratio=0.0,
-    warmup_steps=0,
-    num_train_epochs=1,
-    max_steps=None,
-    num_evaluations=4,
-    init_seed=0,
-    order_seed=0,
-    subset_seed=0,
-)
 SURVEY = Survey(
     config_key="",
     sites=(Site("layers.0.q", 8, 8), Site("layers.0.o", 8, 8)),

@@ -5,60 +5,22 @@ import json
 import math
 from dataclasses import dataclass, field
 
+import a_config
 from welltuned import rng
-from welltuned.records import Config, Declaration, Point, Result, Role, Status, Survey
+from welltuned.records import Declaration, Point, Result, Role, Status, Survey
 
 BASE_NLL = 1.5
 RATES = tuple(10 ** (exponent / 4) for exponent in range(-16, -5))  # 1e-4 to 3.2e-2, four to a decade
 
-CONFIG = Config(
-    study_seed=0,
-    base="abacus-small",
-    revision=None,
-    base_hash="b" * 16,
-    dtype="float32",
-    target_modules=("all-linear",),
-    clamp_rank=False,
-    task="abacus",
-    task_version=1,
-    data_train=(),
-    data_validation=(),
-    data_test=(),
-    data_hash="d" * 16,
-    prompt_template="none",
+CONFIG = a_config.CONFIG.replace(
     num_train=2048,
-    subset="first",
     num_validation=256,
     num_test=200,
-    split_seed=0,
     max_length=256,
-    method="lora",
-    method_version=1,
-    method_source="",
     rank=8,
-    alpha="r",
-    scaling=1.0,
-    dropout=0.0,
-    optimizer="adamw",
-    learning_rate=1e-3,
     batch_size=16,
-    beta1=0.9,
-    beta2=0.999,
-    beta2_batch_size=None,
-    epsilon=1e-8,
-    momentum=0.0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
     lr_scheduler_type="cosine",
-    lr_floor=0.0,
     warmup_ratio=0.03,
-    warmup_steps=0,
-    num_train_epochs=1,
-    max_steps=None,
-    num_evaluations=4,
-    init_seed=0,
-    order_seed=0,
-    subset_seed=0,
 )
 
 SURVEY = Survey(

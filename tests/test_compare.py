@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fake_worker
+import a_config
 import synthetic
 import tiny
 import welltuned
@@ -45,7 +45,7 @@ NUM_ITEMS = 4000
 
 def runs(method: str, share: float, num_seeds: int = 5, num_items: int = NUM_ITEMS, loss: float = 0.5) -> list:
     """Return a selection trial and its reruns, which answer this share of items right, all independent."""
-    config = fake_worker.CONFIG.replace(method=method)
+    config = a_config.CONFIG.replace(method=method)
     found = [result_of(Trial(config, Role.SELECT), loss)]
     for seed in range(1000, 1000 + num_seeds):
         rerun = Trial(config.replace(init_seed=seed, order_seed=seed, subset_seed=seed), Role.CONFIRM)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import a_config
 import fake_worker
 from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
 from welltuned.executors import machine
@@ -17,7 +18,7 @@ from welltuned.executors.inline import Inline
 from welltuned.records import JobEnd, JobLost, Outcome, Role, Runtime, SurveyJob, TrainJob, Trial
 
 ENTRY = "fake_worker:run"
-JOB = TrainJob("pack", (Trial(fake_worker.CONFIG, Role.SELECT),), 4)
+JOB = TrainJob("pack", (Trial(a_config.CONFIG, Role.SELECT),), 4)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_events_of_the_child_equal_those_of_a_direct_call(inline: Inline, tmp_pa
 def test_the_child_stays_alive_between_jobs(inline: Inline) -> None:
     list(inline.run(JOB))
     first = inline.process_id
-    list(inline.run(SurveyJob("key", fake_worker.CONFIG)))
+    list(inline.run(SurveyJob("key", a_config.CONFIG)))
     assert inline.process_id == first
 
 
@@ -88,7 +89,7 @@ def test_an_unexpected_error_carries_its_traceback(inline: Inline, moods: Path) 
 def test_a_job_that_is_abandoned_leaves_nothing_for_the_next(inline: Inline) -> None:
     for _ in inline.run(JOB):
         break
-    events = list(inline.run(SurveyJob("key", fake_worker.CONFIG)))
+    events = list(inline.run(SurveyJob("key", a_config.CONFIG)))
     assert [type(event).__name__ for event in events] == ["Survey", "JobEnd"]
 
 
@@ -152,12 +153,12 @@ def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.Monke
 
 PARENT = """
 import sys
-import fake_worker
+import a_config
 from welltuned.executors import machine
 from welltuned.executors.inline import Inline
 from welltuned.records import Role, Runtime, TrainJob, Trial
 inline = Inline(Runtime("cpu", 1, 30.0, sys.argv[1]), "fake_worker:run")
-for event in inline.run(TrainJob("pack", (Trial(fake_worker.CONFIG, Role.SELECT),), 4)):
+for event in inline.run(TrainJob("pack", (Trial(a_config.CONFIG, Role.SELECT),), 4)):
     print(inline.process_id, flush=True)
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import fake_worker
+import a_config
 from small_study import TEXT
 from test_cli import call, environment
 from welltuned import report
@@ -27,7 +27,7 @@ from welltuned.store import Store
 
 RATES = (1e-3, 1e-2)
 TRIALS = [
-    Trial(fake_worker.CONFIG.replace(method=method, learning_rate=rate), Role.SELECT)
+    Trial(a_config.CONFIG.replace(method=method, learning_rate=rate), Role.SELECT)
     for method in ("lora", "pissa")
     for rate in RATES
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import a_config
 import fake_worker
 from welltuned import records
 from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
@@ -30,7 +31,7 @@ from welltuned.records import (
 )
 from welltuned.store import DifferingEvent, Store, blobs, codec, locks, schema
 
-TRIALS = tuple(Trial(fake_worker.CONFIG.replace(learning_rate=rate), Role.SELECT) for rate in (1e-3, 1 / 3 * 1e-2, 0.1))
+TRIALS = tuple(Trial(a_config.CONFIG.replace(learning_rate=rate), Role.SELECT) for rate in (1e-3, 1 / 3 * 1e-2, 0.1))
 PACK = TrainJob("pack", TRIALS, 4, compiled=True, recompute=True)
 GOLDEN = Path(__file__).parent / "golden" / "store_v1"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import fake_worker
+import a_config
 import welltuned
 from small_study import fake_base
 from welltuned.costs import packing
@@ -296,7 +296,7 @@ def test_a_machine_that_trains_nothing_gives_up_without_scoring(spec_file: Path,
     assert any(isinstance(notice, Note) and "given up and not scored" in notice.text for notice in seen)
 
 
-TRIALS = tuple(Trial(fake_worker.CONFIG.replace(init_seed=seed), Role.SELECT) for seed in range(4))
+TRIALS = tuple(Trial(a_config.CONFIG.replace(init_seed=seed), Role.SELECT) for seed in range(4))
 
 
 def test_a_lost_pack_is_retried_with_half_the_rows_then_half_the_trials_then_given_up() -> None:

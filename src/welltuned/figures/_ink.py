@@ -28,6 +28,7 @@ INK, SOFT, GRID, PAPER, BLANK = "#1f2328", "#6b7280", "#e5e7eb", "#ffffff", "#f3
 ON_LIGHT, ON_DARK = "#101010", "#fdfdfd"  # text on a coloured ground, light or dark
 COLUMN_INCHES, PAGE_INCHES = 3.25, 6.75  # a column and both of ICML's style; IEEE's and ACM's are a little wider
 LEGEND_LETTERS = 46  # of a name, before it is broken: what fits into a column
+LEGEND_LINES, LEGEND_LINE_INCHES = 2, 0.14  # the lines that a figure's height has room for, and what one more takes
 TIP = "tip:"
 LOSS_LABEL = "validation NLL, nats"
 LOG_FACTOR = 5.0  # largest over smallest from which an axis is logarithmic: else the best fifth is a line. Assumed
@@ -93,7 +94,10 @@ def style() -> AbstractContextManager[None]:
 
 
 def looks(series: Sequence[tuple[str, str]]) -> dict[str, Look]:
-    """Give each (method, label) a look: the colour and marker tell the method, the dashes tell its variants apart."""
+    """Give each (method, label) a look: the colour and marker tell the method, the dashes tell its variants apart.
+
+    Beyond as many methods as there are colours, a colour comes again with the next marker.
+    """
     methods = sorted({method for method, _ in series})
     seen: dict[str, list[str]] = {method: [] for method in methods}
     for method, name in series:
@@ -102,8 +106,9 @@ def looks(series: Sequence[tuple[str, str]]) -> dict[str, Look]:
     given: dict[str, Look] = {}
     for number, method in enumerate(methods):
         for variant, name in enumerate(seen[method]):
-            index = number % len(COLOURS)
-            given[name] = Look(COLOURS[index], MARKERS[index], DASHES[(variant + number // len(COLOURS)) % len(DASHES)])
+            again, index = divmod(number, len(COLOURS))
+            marker = MARKERS[(index + again) % len(MARKERS)]
+            given[name] = Look(COLOURS[index], marker, DASHES[(variant + again) % len(DASHES)])
     return given
 
 
@@ -198,15 +203,21 @@ def legend(drawing: Figure, axes: Axes, columns: int = 4) -> None:
 
 
 def legend_of(drawing: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
-    """Put a legend of these handles above all panels, in as many columns as their names have room for, at most."""
+    """Put a legend of these handles above all panels, in as many columns as their names have room for, at most.
+
+    The figure grows by what a long legend takes, so that the panels keep their height.
+    """
     labels = [textwrap.fill(name, LEGEND_LETTERS) for name in labels]
     longest = max(len(line) for name in labels for line in name.split("\n"))
     room = drawing.get_figwidth() / (0.35 + 0.055 * longest)  # inches of a handle, and of a letter at 7.5 points
+    columns = max(1, min(columns, len(labels), int(room)))
+    num_lines = math.ceil(sum(name.count("\n") + 1 for name in labels) / columns)
+    drawing.set_figheight(drawing.get_figheight() + LEGEND_LINE_INCHES * max(0, num_lines - LEGEND_LINES))
     drawing.legend(
         handles,
         labels,
         loc="outside upper left",
-        ncols=max(1, min(columns, len(labels), int(room))),
+        ncols=columns,
         handlelength=1.9,
         columnspacing=1.1,
         handletextpad=0.5,
