@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol, TextIO
 
 from welltuned.analysis.wording import count_text, plural
-from welltuned.cli._text import duration
+from welltuned.cli._text import duration, training
 from welltuned.records import (
     ORACLE,
     Event,
@@ -166,7 +166,7 @@ class Observer:
         self._state.job_trials = len(job.trials) if isinstance(job, TrainJob) else 0
         if isinstance(job, TrainJob):
             going_on = ", from its last checkpoint" if job.resume else ""
-            self._screen.line(f"training {plural(len(job.trials), 'trial')} together{going_on}")
+            self._screen.line(f"{training(len(job.trials))}{going_on}")
         elif isinstance(job, RetentionJob):
             self._screen.line(f"measuring {plural(len(job.trials), 'adapter')} on {job.text}")
         elif isinstance(job, ExamJob) and job.split == ORACLE:

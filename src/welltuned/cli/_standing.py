@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from welltuned.analysis.cells import key_of
 from welltuned.analysis.summary import PROBLEM, SummaryRow, summarise
 from welltuned.analysis.wording import Key, count_text, label, nats_text, plural, rate_text
-from welltuned.cli._text import duration, table
+from welltuned.cli._text import duration, table, training
 from welltuned.costs import flops
 from welltuned.records import Point, Result, Role, Status, TrainJob, Trial
 from welltuned.spec import Spec
@@ -77,7 +77,7 @@ def read(store: Store) -> Standing:
     ended = {result.trial_id for result in results}
     doing, under_way = "", 0.0
     if isinstance(running, TrainJob):
-        doing = f"training {plural(len(running.trials), 'trial')} together"
+        doing = training(len(running.trials))
         points = [event for job, event in store.events("Point") if job == running.id and isinstance(event, Point)]
         under_way = _under_way([trial for trial in running.trials if trial.id not in ended], points)
     elif running is not None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from welltuned.analysis.wording import DASH
+from welltuned.analysis.wording import DASH, plural
 
 if TYPE_CHECKING:
     from welltuned.records import Event
@@ -58,6 +58,15 @@ def size(num_bytes: float) -> str:
         if num_bytes >= scale:
             return f"{num_bytes / scale:.1f} {unit}"
     return f"{num_bytes:.0f} B"
+
+
+def training(num_trials: int) -> str:
+    """Say what a pack does.
+
+    >>> training(1), training(3)
+    ('training 1 trial', 'training 3 trials together')
+    """
+    return f"training {plural(num_trials, 'trial')}{'' if num_trials == 1 else ' together'}"
 
 
 def say_note(event: "Event | Notice") -> None:
