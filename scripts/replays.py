@@ -28,6 +28,7 @@ from welltuned.executors.replay import Clock, Recorded, Replayed, World, cell_of
 from welltuned.plan import Plan
 from welltuned.records import Arm, Config, Proposal, Result, Survey
 from welltuned.search import _prior, _space
+from welltuned.search._warm import USUAL_BATCH
 from welltuned.spec import Spec
 from welltuned.transfer import starts
 
@@ -38,7 +39,6 @@ OFFERED = 7  # learning rates of a replay
 NUM_REPLAYS = 30
 NOTHING_TRAINED = 0  # the budget of a rule alone
 RULE = "rule"
-RULE_BATCH = 16  # the spec's default: a learning-rate rule says nothing of the batch size
 DECIDING = ("src/welltuned/search", "src/welltuned/transfer", "src/welltuned/executors", "scripts/replays.py")
 
 
@@ -249,7 +249,7 @@ def _seedless(config: Config) -> Config:
 def by_rule(arm: Arm, case: Case) -> Config:
     """Return what the rules of transfer/ choose with nothing trained: their centre at the usual batch size."""
     nearest_batch = min(
-        {config.batch_size for config in arm.configs}, key=lambda size: abs(math.log(size / RULE_BATCH))
+        {config.batch_size for config in arm.configs}, key=lambda size: abs(math.log(size / USUAL_BATCH))
     )
     offered = [config for config in arm.configs if config.batch_size == nearest_batch]
     one, survey = offered[0], next(iter(case.surveys.values()))
