@@ -33,7 +33,7 @@ SHORT_RUNS = (
     "one, compared at the same share of one schedule. *Correlation* is Spearman's between the short runs' losses and "
     "the full runs', over all batch sizes, learning rates and seeds that finished, and again among the 40 % best full "
     "runs; *regret* is that of the full run whose short run was best. Searches use probes and stop nothing in the "
-    "middle (decisions/0041-no-trial-is-stopped-in-the-middle.md). The rows of a surface share its data, so a surface is "
+    "middle (decisions/0041-no-trial-is-stopped-in-the-middle.md). The rows of a surface share its data: it is "
     "one piece of evidence."
 )
 
