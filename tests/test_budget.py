@@ -16,7 +16,7 @@ from welltuned.analysis.summary import summarise
 from welltuned.cli import _progress, _standing
 from welltuned.cli.plan import plan_text
 from welltuned.costs import flops
-from welltuned.records import Outcome, Role, Status, TrainJob
+from welltuned.records import Outcome, Progress, Role, Status, TrainJob
 from welltuned.store import Counts, Store
 from welltuned.study import Planned, Started
 
@@ -81,7 +81,10 @@ def test_progress_counts_the_trials_that_are_known_and_promises_no_end_before_th
     now[0] += 60
     observer(Started(TrainJob("q", tuple(reruns), 4), counts(30, 4)))
     last = page.getvalue().splitlines()[-1]
-    assert "26/30 trials," in last and "left" in last and "known so far" not in last
+    assert last.endswith("26/30 trials")  # reruns are of another length than what was trained so far
+    now[0] += 30
+    observer(Progress("q", 0.25, 100.0))
+    assert page.getvalue().splitlines()[-1].endswith("26/30 trials, 100 tokens/s, about 1 min 30 s left")
 
 
 def test_show_expects_reruns_of_one_winner_for_each_method(tmp_path):

@@ -103,6 +103,27 @@ def test_methods_keep_their_colours_whatever_their_order():
     assert one == _ink.looks([("lora", "lora"), ("pissa", "pissa")])
     assert len({look.colour for look in _ink.looks([(str(n), str(n)) for n in range(7)]).values()}) == 7
     assert len(set(_ink.looks([(str(n), str(n)) for n in range(14)]).values())) == 14
+    many = _ink.looks([(str(n), str(n)) for n in range(40)]).values()
+    assert len({(look.colour, look.marker) for look in many}) == 40  # points have no dashes
+
+
+@pytest.mark.parametrize("name", ["learning_rate_sweeps", "loss_by_batch", "pareto", "tuning_curve"])
+def test_a_long_legend_takes_nothing_from_the_panels(name):
+    def axes_of(num_methods):
+        valleys = tuple(synthetic.Valley(f"method_{n}", -2.5 - 0.1 * n) for n in range(num_methods))
+        results, declaration = synthetic.study(Design(valleys=valleys))
+        picture = plugins.load("figures", name)
+        drawing = picture.draw(picture.compute(results, declaration))
+        drawing.draw_without_rendering()
+        panel = drawing.axes[0]
+        height = panel.get_window_extent().height / drawing.dpi
+        label = next(axes.yaxis.label for axes in drawing.axes if axes.get_ylabel())
+        return height, label.get_window_extent(), drawing.legends[0].get_window_extent(), drawing.bbox
+
+    few, *_ = axes_of(2)
+    many, label, legend, page = axes_of(18)
+    assert many > 0.85 * few
+    assert label.y0 >= page.y0 - 1 and label.y1 <= page.y1 + 1 and not label.overlaps(legend)
 
 
 def test_accuracy_by_batch_reads_fresh_seeds_only(planted):

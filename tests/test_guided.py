@@ -160,6 +160,16 @@ def test_probes_are_short_and_the_winner_was_trained_in_full():
     assert best in [result.config for result in results if result.role is Role.SELECT]
 
 
+def test_a_later_round_costs_up_to_two_full_trials_where_little_was_spent():
+    plan = valleys.plan(settings="budget = 8\nwidth = 8")
+    proposals, _ = searching.run(plan, valleys.Surface(10, noise=0.05).answer)
+    (choice,) = _space.choices(plan)
+    costs = [
+        sum(choice.cost(trial) for trial in proposal.trials if trial.role is not Role.CONFIRM) for proposal in proposals
+    ]
+    assert 1 < max(costs) <= 2 + _space.ROUNDING
+
+
 def test_it_believes_in_the_planted_optimal_rates():
     """Of every batch size, within 2.5 of its own standard deviations and within an octave."""
     surface = valleys.Surface(11)

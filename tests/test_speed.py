@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import synthetic
 from small_study import TEXT
 from welltuned import cli
 from welltuned.executors import inline
@@ -90,3 +91,19 @@ def test_a_model_of_ones_own_is_timed_by_a_short_pack_of_it_and_never_assumed(mo
     assert [note.text for note in said] == [
         f"timing two short packs of {config.base}, to say how many trials the time allows"
     ]
+
+
+def test_the_rate_is_that_of_the_steps_that_the_longer_pack_has_more(monkeypatch):
+    (config,) = configs()[:1]
+    survey = synthetic.SURVEY
+    monkeypatch.setattr(speed.packing, "pack", lambda trials, *rest: (speed.packing.make_job(trials, 4),))
+    took = {1: (20.0, 1_000), 6: (45.0, 6_000)}  # seconds and tokens by optimizer steps; 15 s are for what happens once
+
+    def trained(executor, pack, deadline):
+        assert deadline is None and len(pack.trials) == 2
+        return speed._Trained(*took[pack.trials[0].config.max_steps])
+
+    monkeypatch.setattr(speed, "_trained", trained)
+    assert speed.own_rate(config, survey, QUICK) == (6_000 - 1_000) / (45.0 - 20.0)
+    took[1] = (50.0, 1_000)  # the machine was busy with something else
+    assert speed.own_rate(config, survey, QUICK) == 6_000 / 45.0

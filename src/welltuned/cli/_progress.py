@@ -160,10 +160,13 @@ class Observer:
         job = event.job
         if not isinstance(job, SurveyJob):
             self._reruns_known = self._reruns_known or any(trial.role is Role.CONFIRM for trial in job.trials)
+        was_open = self._state.is_open
         self._expect(event.counts, self._reruns_known)
         self._state.num_ended = event.counts.num_trials - event.counts.num_open
         self._state.job_fraction, self._state.note = 0.0, ""
         self._state.job_trials = len(job.trials) if isinstance(job, TrainJob) else 0
+        if was_open and not self._state.is_open:  # what was trained so far was short in part, and reruns are not
+            self._state.began_share, self._state.began_seconds = self._state.share(), self._clock()
         if isinstance(job, TrainJob):
             going_on = ", from its last checkpoint" if job.resume else ""
             self._screen.line(f"{training(len(job.trials))}{going_on}")

@@ -141,7 +141,7 @@ def _under_way(trials: Sequence[Trial], points: Sequence[Point]) -> float:
 
 
 def _speed(results: Sequence[Result], open_jobs: set[str]) -> tuple[float | None, float | None]:
-    """Return seconds per trial and tokens per second of the packs that have ended; a trial's seconds are its share."""
+    """Return seconds per full trial and tokens per second of the packs that have ended; its seconds are its share."""
     timed = {
         result.trial_id: result
         for result in results
@@ -149,8 +149,9 @@ def _speed(results: Sequence[Result], open_jobs: set[str]) -> tuple[float | None
     }
     if not timed:
         return None, None
-    seconds = [result.seconds for result in timed.values()]
-    return statistics.fmean(seconds), sum(result.num_tokens for result in timed.values()) / sum(seconds)
+    full = [result.seconds for result in timed.values() if result.role is not Role.PROBE]
+    rate = sum(result.num_tokens for result in timed.values()) / sum(result.seconds for result in timed.values())
+    return statistics.fmean(full) if full else None, rate
 
 
 def _cells(key: Key, selection: tuple[int, int], row: SummaryRow | None) -> tuple[str, ...]:

@@ -23,12 +23,12 @@ COMB = 5  # probes of the comb at most; assumed
 COMB_SHARE = 0.4  # of the budget that the comb costs at most; assumed
 COMB_FROM, COMB_TO = -1.2, 1.2  # standard deviations of the prior that the comb spans; assumed
 FIRST = 0.6  # run-equivalents of a round while less than this was spent: probes only; assumed
-GROWTH = 0.5  # of what was spent, which a later round costs at most (or as many full trials as below); assumed
+GROWTH = 0.5  # of what was spent, which a later round costs at most (or what stands below); assumed
 ROUND_SHARE = 1 / 8  # of the budget, likewise; assumed
-# Full trials that a round may cost in any case: they train together in little more time than one. Assumed; on the
-# development surface of abacus-small, rank 8, lora (30 replays), 3 instead of 1 gave regrets of 2.5, 5.5 and 5.3 %
-# instead of 4.2, 3.7 and 3.7 % at 4, 6 and 8 run-equivalents, in 4.3 to 4.8 rounds instead of 5.5 to 6.3.
-TOGETHER = 2
+# What a round may cost in any case, in full trials: often one of them and probes, which are a pack of their own.
+# Assumed; on the development surface of abacus-small, rank 8, lora (30 replays), 3 instead of 1 gave regrets of 2.5, 5.5
+# and 5.3 % instead of 4.2, 3.7 and 3.7 % at 4, 6 and 8 run-equivalents, in 4.3 to 4.8 rounds instead of 5.5 to 6.3.
+ROUND_LEAST = 2
 BOUGHT, SETTLED, WORTHLESS = "the budget is spent", "the best is near enough", "nothing offered is worth its cost"
 
 
@@ -197,4 +197,4 @@ def _room(view: View) -> float:
     if view.spent < FIRST and min(option.share for option in view.field.options) < 1:
         return FIRST
     full = max(option.cost for option in view.field.options)
-    return max(TOGETHER * full, min(GROWTH * view.spent, ROUND_SHARE * (view.left + view.spent)))
+    return max(ROUND_LEAST * full, min(GROWTH * view.spent, ROUND_SHARE * (view.left + view.spent)))

@@ -34,7 +34,7 @@ MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; as
 ASSUMED = Speed(
     packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
 )  # two cores: measured for the packer
-OWN_TRIALS = 2  # side by side, as in a guided search's later rounds: a token of a lone trial takes longer
+OWN_TRIALS = 2  # side by side; packs of a guided search have one to five, a lone trial is slowest; assumed
 OWN_STEPS = (1, 6)  # of two short packs of a user's own model; assumed
 OWN_VALIDATION = 4  # rows; the time of a validation follows from that of training
 TINY = 1e-7  # a learning rate too small to matter
@@ -81,10 +81,10 @@ def own_rate(config: Config, survey: Survey, options: Options, observe: Observer
         runtime = options.runtime(folder, options.new_threads())
         with Inline(runtime, options.entry) as executor:
             short, long = (_trained(executor, _own_pack(config, survey, options, steps), None) for steps in OWN_STEPS)
-    seconds = long.seconds - short.seconds
-    if seconds <= 0:  # the machine was busy with something else while the shorter one trained
+    seconds, num_tokens = long.seconds - short.seconds, long.num_tokens - short.num_tokens
+    if min(seconds, num_tokens) <= 0:  # the machine was busy with something else while the shorter one trained
         return long.num_tokens / long.seconds
-    return (long.num_tokens - short.num_tokens) / seconds
+    return num_tokens / seconds
 
 
 def _own_pack(config: Config, survey: Survey, options: Options, num_steps: int) -> TrainJob:
