@@ -26,7 +26,7 @@ FIRST = 0.6  # run-equivalents of a round while less than this was spent: probes
 GROWTH = 0.5  # of what was spent, which a later round costs at most (or what stands below); assumed
 ROUND_SHARE = 1 / 8  # of the budget, likewise; assumed
 # What a round may cost in any case, in full trials: often one of them and probes, which are a pack of their own.
-# Assumed; on the development surface of abacus-small, rank 8, lora (30 replays), 3 instead of 1 gave regrets of 2.5, 5.5
+# Assumed; on the development surface of abacus-small, rank 8, lora (30 replays) 3 instead of 1 gave regrets of 2.5, 5.5
 # and 5.3 % instead of 4.2, 3.7 and 3.7 % at 4, 6 and 8 run-equivalents, in 4.3 to 4.8 rounds instead of 5.5 to 6.3.
 ROUND_LEAST = 2
 BOUGHT, SETTLED, WORTHLESS = "the budget is spent", "the best is near enough", "nothing offered is worth its cost"
