@@ -5,7 +5,7 @@ import pytest
 import tiny
 from welltuned.errors import InputError
 from welltuned.packing import adapter_file
-from welltuned.records import Checkpoint, Point
+from welltuned.records import Checkpoint, Point, Progress
 from welltuned.train import checkpoint, loop
 
 TRIALS = [
@@ -65,3 +65,13 @@ def test_a_checkpoint_of_an_earlier_release_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 3)
     with pytest.raises(InputError, match=r"got version 2, expected 3, .* finish the study with that release, or run"):
         tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, resume=blob)
+
+
+def test_a_pack_says_that_it_validates_before_it_does(tmp_path):
+    """Validation may take minutes, in which nothing else is heard of the pack."""
+    events = tiny.run_pack(tiny.packed(), [tiny.trial(max_steps=4, num_evaluations=2)], 4, tmp_path)
+    measured = [place for place, event in enumerate(events) if isinstance(event, Point) and event.step]
+    assert len(measured) == 2
+    for place in measured:
+        said = events[place - 1]
+        assert isinstance(said, Progress) and said.note == "validating" and 0 < said.fraction <= 1
