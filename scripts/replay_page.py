@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scripts import fidelities, replays, surface_tables
@@ -19,11 +20,16 @@ from scripts.surface_tables import Surface
 
 from welltuned import rng
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 ROOT = Path(__file__).parents[1]
 PAGE, FIGURE = ROOT / "docs" / "tuner.md", ROOT / "docs" / "tuner" / "regret.png"
 CACHE = ROOT / "runs" / "replays"
 HARDER_TITLE = "## Harder: a wrong prior, and more noise"
 RESAMPLES = 2000
+MARKERS = "osD^v<>PX"
+PERCENTS = (1, 2, 5, 10, 20, 50, 100)  # of the figure's axis
 LINE = 120  # letters
 OURS = "guided"
 RULES = ("rule alone", "whole grid")  # no rivals: one trains nothing, the other everything
@@ -303,7 +309,8 @@ def _together(surfaces: Sequence[Surface], made: Replays) -> Iterator[str]:
         yield _filled("No two methods are completely recorded on one base and rank yet.")
     for case in cases:
         (table,) = made.tables([case])
-        yield _filled(f"{case.name} ({case.split} surfaces). Each method has the budget of the column.")
+        known = "; the constants of guided come from the development ones among them" if case.split == "mixed" else ""
+        yield _filled(f"{case.name} ({case.split} surfaces{known}). Each method has the budget of the column.")
         if not table:
             yield _filled("Not replayed yet.")
             continue
@@ -352,28 +359,35 @@ def draw(pictured: Mapping[str, Table]) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    columns = min(3, len(pictured))
-    rows = -(-len(pictured) // columns)
-    figure, panels = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False, sharey=True)
-    for panel, (title, table) in zip(panels.flat, pictured.items(), strict=False):
-        for one, found in table.items():
-            if len(one.budgets) > 1:
-                means = [100 * statistics.fmean(s.regret for s in found if s.budget == b) for b in BUDGETS]
-                panel.plot(
-                    BUDGETS, means, marker="o", markersize=3, linewidth=2 if one.name == OURS else 1, label=one.name
-                )
-            else:
-                level = 100 * statistics.fmean(score.regret for score in found)
-                panel.axhline(level, linestyle=":" if one.search == replays.RULE else "--", color="0.5", label=one.name)
-        panel.set(xscale="log", yscale="symlog", title=title, xlabel="run-equivalents", xticks=BUDGETS)
-        panel.set_xticklabels(map(str, BUDGETS))
-        panel.minorticks_off()
-        panel.title.set_fontsize(8)
-    panels[0][0].set_ylabel("mean regret, percent")
-    panels[0][0].legend(fontsize=7)
+    columns = min(3, len(pictured) + 1)  # the last place is the legend's
+    rows = -(-(len(pictured) + 1) // columns)
+    figure, places = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
+    panels = list(places.flat)
+    for panel, (title, table) in zip(panels, pictured.items(), strict=False):
+        _draw_one(panel, table)
+        panel.set_title(title, fontsize=8)
+        panel.set_xlabel("run-equivalents")
+        panel.set_ylabel("mean regret, percent")
+    for panel in panels[len(pictured) :]:
+        panel.axis("off")
+    panels[-1].legend(*panels[0].get_legend_handles_labels(), loc="center", frameon=False)
     figure.tight_layout()
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+
+
+def _draw_one(panel: "Axes", table: Table) -> None:
+    for number, (one, found) in enumerate(table.items()):
+        if len(one.budgets) > 1:
+            means = [100 * statistics.fmean(s.regret for s in found if s.budget == b) for b in BUDGETS]
+            width = 2.5 if one.name == OURS else 1
+            panel.plot(BUDGETS, means, marker=MARKERS[number % len(MARKERS)], ms=4, linewidth=width, label=one.name)
+        else:
+            level = 100 * statistics.fmean(score.regret for score in found)
+            panel.axhline(level, linestyle=":" if one.search == replays.RULE else "--", color="0.5", label=one.name)
+    panel.set(xscale="log", yscale="log", xticks=BUDGETS, xticklabels=map(str, BUDGETS))
+    panel.set(yticks=PERCENTS, yticklabels=map(str, PERCENTS), ylim=(PERCENTS[0], PERCENTS[-1]))
+    panel.minorticks_off()
 
 
 if __name__ == "__main__":

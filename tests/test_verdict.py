@@ -177,6 +177,8 @@ def test_no_spread_is_no_interval_and_says_why(values, reason):
     found = crossed.interval(values)
     assert found.low95 is None and found.p_value() is None and reason in found.reason
     assert verdict.decide(found, POINT).words.startswith(f"undecided: {reason}")
+    decides = power.more_needed(found, POINT).reason
+    assert decides == "more fresh seeds or test items, among which the difference varies"
 
 
 @pytest.mark.parametrize(

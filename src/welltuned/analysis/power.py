@@ -131,7 +131,8 @@ def seeds_needed(spread: Spread, num_items: int, margin: Margin, power: float = 
 def more_needed(interval: CrossedInterval, margin: Margin) -> Needed:
     """Return how many more seeds, items or both would decide; zeros where the verdict stands already."""
     if interval.standard_error is None or interval.scope is Scope.ITEMS:
-        reason = interval.reason or "one fresh seed says nothing of others; run at least 3"
+        one_seed = "one fresh seed says nothing of others; run at least 3"
+        reason = "more fresh seeds or test items, among which the difference varies" if interval.reason else one_seed
         return Needed(None, None, None, None, reason)
     verdict = decide(interval, margin)
     if verdict.kind is not Kind.UNDECIDED:

@@ -168,7 +168,7 @@ def _time_and_memory(stage: "Stage", request: "Request", options: "Options") -> 
     memory_bytes, asked = options.new_memory_bytes(), request.budget.seconds
     known = ASSUMED if asked is not None else speed(options, request.dtype, say_note)
     cost = summary(stage.plan, memory_bytes, {request.dtype: known}, options.device).cost
-    time = f"about {duration(cost.seconds)} ({cost.seconds_from})"
+    time = f"about {duration(cost.seconds)} of training ({cost.seconds_from}), beside what each round takes to begin"
     if asked is not None:
         time = f"{duration(asked)} in all, by what short packs of {request.base} took here"
     return [f"time: {time}", f"memory: about {size(cost.memory.total_bytes)} of {size(memory_bytes)}"]
