@@ -112,7 +112,7 @@ def test_the_estimate_counts_the_outputs_that_dora_keeps(large):
         memory.estimate([large[0].config.replace(method=method)], survey, 1, "cuda:0") for method in ("lora", "dora")
     )
     outputs = 32 * (4 * 4096 + 2 * 11008 + 4096)
-    more = (dora.activation_bytes - lora.activation_bytes) / memory.OVERHEAD
+    more = (dora.activation_bytes - lora.activation_bytes) / memory.GPU_OVERHEAD
     assert more == pytest.approx(512 * 2 * outputs * 33 / 32, rel=1e-4)
 
 
@@ -171,7 +171,7 @@ def test_the_terms_of_llama_2_7b_by_hand(large):
     }
     assert found.base_bytes == 2 * 6_738_415_616
     for name, value in by_hand.items():
-        assert vars(found)[name] / memory.OVERHEAD == pytest.approx(value, rel=1e-4, abs=1), name
+        assert vars(found)[name] / memory.GPU_OVERHEAD == pytest.approx(value, rel=1e-4, abs=1), name
 
 
 def test_llama_2_7b_is_planned_for_one_gpu_of_80_gb(large):

@@ -206,7 +206,7 @@ def test_memory_counts_a_byte_for_each_weight(monkeypatch):
     whole, held = (memory.estimate([config], survey, 1) for config in (plain, eight))
     assert whole.base_bytes == 2 * 150_000
     assert held.base_bytes == 100_000 + 4 * (100_000 // survey.hidden_size) + 2 * 50_000
-    assert held.dequantised_bytes == round(memory.OVERHEAD * 8 * 172 * 64) and whole.dequantised_bytes == 0
+    assert held.dequantised_bytes == round(memory.HOLES * 8 * 172 * 64) and whole.dequantised_bytes == 0
 
 
 # What leaves ----------------------------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ from welltuned.records import Config, Site, Survey
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 430 * 2**20  # measured: the interpreter, torch and its thread pools, transformers, without a model
-# Measured: what the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap,
-# which a larger update does not fit into, so that a micro-step and an update add up; on a GPU they do not; assumed.
-OVERHEAD = 1.2
+# What the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap, which a
+# larger update does not fit into, so that a micro-step and an update add up; what stays is packed closely. Measured on
+# six packs of `scripts/measure_memory.py`. On a GPU there are fewer holes; assumed.
+HELD_OVERHEAD, HOLES = 1.1, 1.4
+GPU_OVERHEAD = 1.2
 # Values kept for the backward pass, per token and layer of a Llama block: two residuals where they enter a norm, in
 # float32 or better; two norms' outputs, queries, keys, values and the attention's output, of the hidden size; the
 # gate, its activation, the other half and their product, of the MLP's size. Counted.
@@ -115,21 +117,25 @@ def estimate(
     copies += width * sum(num_frozen(config, survey) for config in configs if _has_shared(config.method))
     if trains_whole(configs[0]):  # W + dW in the base's dtype, and the gradient of a head, added up over chunks
         copies = width * survey.num_parameters + wide * survey.num_head_weights
-    terms = {
+    held_terms = {
         "adapter_bytes": adapters,
         "anchor_bytes": wide * values - adapters,
         "gradient_bytes": adapters,
         "optimizer_bytes": 2 * adapters,  # both moments, whatever the optimizer uses of them
+        "copy_bytes": copies,
+        "update_bytes": adapters * UPDATE_COPIES,
+        "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
+    }
+    passing_terms = {
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
         "attention_bytes": tokens * num_layers * scores,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
-        "copy_bytes": copies,
-        "update_bytes": adapters * UPDATE_COPIES,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
-        "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
     }
-    terms = {name: round(OVERHEAD * value) for name, value in terms.items()}
+    overhead, holes = (HELD_OVERHEAD, HOLES) if device == "cpu" else (GPU_OVERHEAD, GPU_OVERHEAD)
+    terms = {name: round(overhead * value) for name, value in held_terms.items()}
+    terms |= {name: round(holes * value) for name, value in passing_terms.items()}
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
 
 
