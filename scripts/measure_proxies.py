@@ -5,34 +5,40 @@
 A proxy is tuned exhaustively (every batch size and learning rate of its table), its best cell is moved to the target by
 `transfer/proxy.py`, and the target is judged at what comes out: at the suggested learning rate alone, and at the best
 of the suggested probes. Losses are means over seeds, between learning rates interpolated in their logarithm. Regret is
-relative to the target's own best; cost is in seconds as recorded, relative to the target's own sweep. Three kinds of
-proxy: a lower rank, a smaller model, and (the negative control) less data.
+relative to the target's own best; cost is in operations of training, relative to the target's own sweep. Three kinds of
+proxy: a lower rank, a smaller model, and (the negative control) less data. `section` is of docs/tuner.md.
 """
 
 import bisect
 import itertools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from scripts.rule_tables import ABACUS_WIDTHS, surface_results
+from scripts import surface_tables
+from scripts.rule_tables import ABACUS_WIDTHS
+from scripts.surface_tables import Surface as Recorded
 
+from welltuned import plan
 from welltuned.analysis import optimum
 from welltuned.analysis.cells import score_nats
 from welltuned.analysis.wording import DASH
 from welltuned.cli._text import table
+from welltuned.costs import flops
 from welltuned.errors import InputError
 from welltuned.records import Result, Role
 from welltuned.transfer.proxy import Found, transfer
 from welltuned.transfer.setting import Setting
 
 KINDS = ("rank", "model", "data")
+NAMES = {"rank": "a lower rank", "model": "a smaller model", "data": "a quarter of the rows (negative control)"}
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A recorded surface: mean loss by batch size and learning rate, and the seconds that one seed of each took."""
+    """A recorded surface: mean loss by batch size and learning rate, and the operations of one seed of each."""
 
     base: str
     width: int
@@ -41,7 +47,7 @@ class Surface:
     alpha: str
     num_samples: int
     losses: Mapping[int, Mapping[float, float]]
-    seconds: Mapping[int, Mapping[float, float]]
+    operations: Mapping[int, Mapping[float, float]]
 
     def setting(self, batch_size: int) -> Setting:
         """Return the setting of one of its batch sizes."""
@@ -51,9 +57,9 @@ class Surface:
         """Return the smallest loss anywhere on the surface."""
         return min(min(cell.values()) for cell in self.losses.values())
 
-    def total_seconds(self) -> float:
+    def total_operations(self) -> float:
         """Return what one seed of the whole sweep costs."""
-        return math.fsum(math.fsum(cell.values()) for cell in self.seconds.values())
+        return math.fsum(math.fsum(cell.values()) for cell in self.operations.values())
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Outcome:
 
 def main() -> None:
     """Read what is there, pair it, and print a table for each kind."""
-    found = surfaces_of(surface_results())
+    found = surfaces_of(surface_tables.load())
     print(f"{len(found)} surfaces")
     for kind in KINDS:
         outcomes = [outcome for one, other in pairs(found, kind) if (outcome := judge(kind, one, other)) is not None]
@@ -86,27 +92,33 @@ def main() -> None:
             )
 
 
-def surfaces_of(studies: Iterator[Sequence[Result]]) -> list[Surface]:
-    """Gather the selection trials of studies into surfaces, one for each number of samples."""
-    groups: defaultdict[tuple[str, str, int, str, int], list[Result]] = defaultdict(list)
-    for result in itertools.chain.from_iterable(studies):
-        config = result.config
-        if result.role is Role.SELECT and config.base in ABACUS_WIDTHS:
-            num_samples = config.num_train * config.num_train_epochs
-            groups[config.base, config.method, config.rank, config.alpha, num_samples].append(result)
+def surfaces_of(recordings: Sequence[Recorded]) -> list[Surface]:
+    """Gather the selection trials of recordings into surfaces, one for each number of samples."""
+    groups: defaultdict[tuple[str, str, int, str, int], list[tuple[Result, float]]] = defaultdict(list)
+    for recording in recordings:
+        surveys = {survey.config_key: survey for survey in recording.declaration.surveys}
+        for result in recording.results:
+            config = result.config
+            if result.role is Role.SELECT and config.base in ABACUS_WIDTHS:
+                num_samples = config.num_train * config.num_train_epochs
+                operations = flops.work(config, surveys[plan.survey_key(config)]).train_flops
+                key = (config.base, config.method, config.rank, config.alpha, num_samples)
+                groups[key].append((result, operations))
     return [_surface(*key, results) for key, results in groups.items()]
 
 
-def _surface(base: str, method: str, rank: int, alpha: str, num_samples: int, results: Sequence[Result]) -> Surface:
+def _surface(
+    base: str, method: str, rank: int, alpha: str, num_samples: int, results: Sequence[tuple[Result, float]]
+) -> Surface:
     losses: defaultdict[int, defaultdict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    seconds: defaultdict[int, defaultdict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
+    costs: defaultdict[int, defaultdict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for result, operations in results:
         loss, at = score_nats(result), result.config
-        if loss is not None and result.seconds is not None:
+        if loss is not None:
             losses[at.batch_size][at.learning_rate].append(loss)
-            seconds[at.batch_size][at.learning_rate].append(result.seconds)
+            costs[at.batch_size][at.learning_rate].append(operations)
     width = ABACUS_WIDTHS[base]
-    return Surface(base, width, method, max(rank, 1), alpha, num_samples, _means(losses), _means(seconds))
+    return Surface(base, width, method, max(rank, 1), alpha, num_samples, _means(losses), _means(costs))
 
 
 def _means(values: Mapping[int, Mapping[float, list[float]]]) -> dict[int, dict[float, float]]:
@@ -147,9 +159,9 @@ def judge(kind: str, proxy: Surface, target: Surface) -> Outcome | None:
     best = target.best()
     losses = [loss_at(target.losses[batch], rate) for rate in moved.probes]
     known = [loss for loss in losses if loss is not None]
-    mean_seconds = math.fsum(target.seconds[batch].values()) / len(target.seconds[batch])
-    cost = proxy.total_seconds() / target.total_seconds()
-    probed_cost = cost + len(moved.probes) * mean_seconds / target.total_seconds()
+    mean_operations = math.fsum(target.operations[batch].values()) / len(target.operations[batch])
+    cost = proxy.total_operations() / target.total_operations()
+    probed_cost = cost + len(moved.probes) * mean_operations / target.total_operations()
     regret = None if losses[0] is None else losses[0] / best - 1
     probed = min(known) / best - 1 if known else None
     return Outcome(
@@ -183,6 +195,26 @@ def shown(outcomes: Sequence[Outcome]) -> str:
     """Lay the outcomes out."""
     headings = ("method", "proxy", "target", "batch", "rate", "regret", "probed", "probes", "cost", "with probes")
     return table(headings, [_row(one) for one in outcomes])
+
+
+def section(recordings: Sequence[Recorded]) -> str:
+    """Return a table of the kinds of proxy, over the pairs whose target has the most samples of its kind."""
+    found = surfaces_of(recordings)
+    most = max((surface.num_samples for surface in found), default=0)
+    lines = ["| proxy | pairs | regret | worst | with probes | worst | cost of a sweep |", "| --- |" + " ---: |" * 6]
+    for kind in KINDS:
+        outcomes = [judge(kind, *pair) for pair in pairs(found, kind) if pair[1].num_samples == most]
+        known = [one for one in outcomes if one is not None]
+        regrets = [one.regret for one in known if one.regret is not None]
+        probed = [one.probed_regret for one in known if one.probed_regret is not None]
+        if regrets and probed:
+            values = [statistics.median(regrets), max(regrets), statistics.median(probed), max(probed)]
+            cost = statistics.median(one.probed_cost for one in known)
+            cells = [NAMES[kind], f"{len(known)}", *(f"{100 * value:.1f} %" for value in values), f"{100 * cost:.0f} %"]
+        else:
+            cells = [NAMES[kind], "0", *[DASH] * 5]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _row(one: Outcome) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scripts import fidelities, replays, surface_tables
+from scripts import fidelities, measure_proxies, replays, surface_tables
 from scripts.replays import BUDGETS, HARDER, NUM_REPLAYS, PLAIN, Case, Contender, Score, Variant
 from scripts.surface_tables import Surface
 
@@ -41,6 +41,13 @@ SHORT_RUNS = (
     "runs; *regret* is that of the full run whose short run was best. Searches use probes and stop nothing in the "
     "middle (decisions/0041-no-trial-is-stopped-in-the-middle.md). The rows of a surface share its data: it is "
     "one piece of evidence."
+)
+PROXIES = (
+    "A *proxy* is tuned in the target's stead: every batch size and learning rate of it, its best batch size kept and "
+    "its best rate moved by the rules (`transfer/proxy.py`). *Regret* is the target's at the rate that comes out, and "
+    "*with probes* at the best of it and the two rates beside it; medians and worst over methods, losses averaged over "
+    "seeds. *Cost* is that of the proxy's sweep and the probes, in operations, over that of the target's own sweep: a "
+    "tuner spends less on either. `python -m scripts.measure_proxies` lists every pair."
 )
 
 Table = Mapping[Contender, Sequence[Score]]
@@ -181,6 +188,7 @@ def page(surfaces: Sequence[Surface], made: Replays) -> tuple[str, Mapping[str, 
             parts += _harder(cases, tables, made)
     parts += ["## Methods tuned together", *_together(surfaces, made)]
     parts += ["## What a short run tells of a full one", _filled(SHORT_RUNS), fidelities.section(surfaces)]
+    parts += ["## What a proxy is worth", _filled(PROXIES), measure_proxies.section(surfaces)]
     parts += ["## What is not measured here", _missing(surfaces, made)]
     return "\n\n".join(parts) + "\n", pictured
 

@@ -142,15 +142,15 @@ def test_a_surface_that_the_manifest_does_not_list_is_held_out(tmp_path):
 def surface(rank=8, width=64, samples=4096, batch_optimum=16.0, constant=0.3):
     """A planted surface: parabolas in log rate about the rules' law, and a best batch size."""
     rates = [1e-3 * 2.0**k for k in range(-2, 10)]
-    losses, seconds = {}, {}
+    losses, operations = {}, {}
     for batch in (4, 8, 16, 32, 64):
         best = constant * (width * rank) ** -0.5
         losses[batch] = {
             rate: 1 + 0.02 * math.log2(rate / best) ** 2 + 0.05 * math.log2(batch / batch_optimum) ** 2
             for rate in rates
         }
-        seconds[batch] = dict.fromkeys(rates, float(width))
-    return measure_proxies.Surface("planted", width, "lora", rank, "r", samples, losses, seconds)
+        operations[batch] = dict.fromkeys(rates, float(width))
+    return measure_proxies.Surface("planted", width, "lora", rank, "r", samples, losses, operations)
 
 
 def test_a_proxy_after_the_rules_has_no_regret_and_its_cost_is_its_sweep_and_the_probes():
