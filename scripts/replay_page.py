@@ -29,7 +29,7 @@ CACHE = ROOT / "runs" / "replays"
 HARDER_TITLE = "## Harder: a wrong prior, and more noise"
 RESAMPLES = 2000
 MARKERS = "osD^v<>PX"
-PERCENTS = (1, 2, 5, 10, 20, 50, 100)  # of the figure's axis
+PERCENTS = (1, 2, 5, 10, 20, 50, 100, 200)  # of the figure's axis
 LINE = 120  # letters
 OURS = "guided"
 RULES = ("rule alone", "whole grid")  # no rivals: one trains nothing, the other everything
@@ -318,7 +318,8 @@ def _together(surfaces: Sequence[Surface], made: Replays) -> Iterator[str]:
     for case in cases:
         (table,) = made.tables([case])
         known = "; the constants of guided come from the development ones among them" if case.split == "mixed" else ""
-        yield _filled(f"{case.name} ({case.split} surfaces{known}). Each method has the budget of the column.")
+        what = f"{case.name}; rank {case.arms[0].configs[0].rank} ({case.split} surfaces{known})"
+        yield _filled(f"{what}. Each method has the budget of the column.")
         if not table:
             yield _filled("Not replayed yet.")
             continue
