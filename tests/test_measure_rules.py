@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scripts import measure_proxies, measure_rules, rule_tables, rules_page
+from scripts import measure_proxies, measure_rules, rule_tables, rules_page, surface_tables
 from scripts.rule_tables import DEVELOPMENT, HELD_OUT, LARGE, SMALL, Cell
 
 from welltuned.transfer import combine, known_errors, rules
@@ -177,3 +177,11 @@ def test_what_cannot_be_judged_is_none_and_not_a_guess():
     assert measure_proxies.loss_at({1e-3: 1.0, 1e-2: 2.0}, 1e-1) is None
     assert measure_proxies.loss_at({1e-3: 1.0, 1e-2: 2.0}, 1e-2) == pytest.approx(2.0)
     assert measure_proxies.loss_at({1e-3: 1.0, 1e-2: 2.0}, 10**-2.5) == pytest.approx(1.5)
+
+
+def test_the_page_of_the_searches_has_what_the_committed_surfaces_say_of_proxies():
+    section = measure_proxies.section(surface_tables.load())
+    assert section in (rule_tables.ROOT / "docs" / "tuner.md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[0] for line in section.splitlines()[2:]] == [
+        f"| {name}" for name in measure_proxies.NAMES.values()
+    ]
