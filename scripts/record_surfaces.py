@@ -141,12 +141,15 @@ def centre_of(results: Sequence[Result], method: str) -> float:
     return best * (around[2] / around[1]) ** offset
 
 
-def record(manifest: Mapping[str, Any], runs: Path, threads: int) -> None:
+def record(manifest: Mapping[str, Any], runs: Path, threads: int, only: Sequence[str] = ()) -> None:
     """Record what is missing, in the manifest's order, and leave out what another process works on."""
+    chosen = [each for each in recordings(manifest) if not only or each.name in only]
+    if unknown := set(only) - {each.name for each in chosen}:
+        raise SystemExit(f"--only: got {', '.join(sorted(unknown))}, expected names as surfaces/README.md has them")
     busy = True
     while busy:
         busy = False
-        for recording in recordings(manifest):
+        for recording in chosen:
             centre = _centre(manifest, recording, runs, threads)
             busy |= not _run(surface_study(manifest, recording, centre), runs, threads)
         if busy:  # others work on the last ones; if they are killed, this one goes on with them
@@ -207,13 +210,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="folder of the study folders")
     parser.add_argument("--threads", type=int, default=1, help="of a process; packs of a small base use one core best")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these, before those in front of them")
     parser.add_argument("--status", action="store_true", help="only say what is recorded")
     arguments = parser.parse_args()
     manifest = frozen()
     if arguments.status:
         status(manifest, arguments.runs)
     else:
-        record(manifest, arguments.runs, arguments.threads)
+        record(manifest, arguments.runs, arguments.threads, arguments.only)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,18 @@ written as variances of the mean, A = MS_seed / SI, B = MS_item / SI, E = MS_res
     V = A + max(B - E, 0).
 
 Half width: t sqrt(V), where t^2 lies between the squared quantiles of the items' and of the seeds' degrees of freedom
-in the proportion share^2, share = A / V. That is linear in 1/df, as Satterthwaite's (Biometrics 2, 1946) df of V is,
-agrees with his t to the first order, and is exact at both ends. His t itself covers 92 % at 3 seeds and a seed share of
-.75; this covers 94.0 % or more.
+in the proportion share^k, share = A / V, k = 2 - 1 / df, df = S - 1. With k = 2 that would be linear in 1/df, as
+Satterthwaite's (Biometrics 2, 1946) df of V is, and agree with his t to the first order, which his t owes to knowing
+the share; S seeds only estimate it. k = 1 is Cochran and Cox's (Experimental Designs, 1950) weighting, which errs on
+the safe side. Exact at both ends. His t itself covers 91 % at 3 seeds, k = 2 94.1 %, this 94.5 % or more.
 
 A negative estimate of the item component is set to 0. The interval is never narrower than the one without a seed
 component, t_{I-1} sqrt(E + max(B - E, 0)): two equal seeds are no proof that seeds do not matter. It *is* that one
 where the median-unbiased estimate of the seed component is not positive, A <= E median(F(S-1, inf)). So where seeds
 that cancel out leave A and B small or 0, the residual speaks, and only where nothing differs is there no interval.
 
-Below 5 % both rules fail at few seeds: at 3 seeds p-values of .001 would come 3.8 times too often. So for p < .05 the
-exponent falls linearly with p from 2 to 1, Cochran and Cox's (Experimental Designs, 1950) weighting, which errs on the
-safe side, and the median becomes the p / .1 quantile. The numbers are measured:
+Below 5 % both rules fail at few seeds: with k = 2, p-values of .001 would come 3.8 times too often at 3 seeds. So for
+p < .05 k falls linearly with p to 1, and the median becomes the p / .1 quantile. The numbers are measured:
 docs/decisions/0012-crossed-interval.md.
 
 Several tasks: mu is the plain average of the tasks' means (tasks are fixed), items are nested in tasks, and seeds cross
@@ -182,7 +182,8 @@ def half_width(parts: Parts, tail: Any) -> Any:
     variance, share = _variance(parts)
     seeds_t = -stdtrit(parts.seeds_df, tail)
     caution = np.minimum(np.asarray(tail) / TAIL_95, 1.0)  # 1 down to 5 %, towards 0 for smaller errors
-    crossed = np.sqrt(variance * (items_t**2 + share ** (1.0 + caution) * (seeds_t**2 - items_t**2)))
+    exponent = 1.0 + caution * (1.0 - 1.0 / parts.seeds_df)
+    crossed = np.sqrt(variance * (items_t**2 + share**exponent * (seeds_t**2 - items_t**2)))
     quantile = chdtri(parts.seeds_df, 1.0 - caution / 2) / parts.seeds_df  # the median at 5 %
     no_sign_of_seeds = parts.seeds <= quantile * parts.residual
     return np.where(no_sign_of_seeds, items_only, np.maximum(crossed, items_only))
