@@ -100,6 +100,35 @@ def test_holm_corrects_the_p_and_not_the_verdict_and_the_screen_says_so():
     assert "the verdicts are not" in FAMILY
 
 
+def test_the_best_of_three_is_said_corrected_for_having_been_picked():
+    terms = [Terms((), ACCURACY, 0.02, "declared")]
+    near = [one for name, share in (("lora", 0.5), ("pissa", 0.5), ("milora", 0.505)) for one in runs(name, share)]
+    far = [one for name, share in (("lora", 0.5), ("pissa", 0.5), ("milora", 0.7)) for one in runs(name, share)]
+    for results, beats in ((near, False), (far, True)):
+        found = comparison.compare(results, [], CELL, "lora", terms, "hash")
+        declaration = dataclasses.replace(synthetic.study()[1], comparison=found)
+        screen, note = results_text(results, declaration), verdicts.verdict_table(found).note
+        words = "It beats every other" if beats else "It is not told from its nearest rival"
+        assert all("Of all methods milora has the best mean. " + words in text for text in (screen, note))
+    assert "  < 0.001  " in screen and "0.000" not in screen
+
+
+def test_lines_of_several_problems_say_which_and_an_untuned_rate_is_not_called_tuned(whole):
+    results, declaration = whole[1].results(), whole[1].declaration()
+    rows = tuple(
+        dataclasses.replace(row, problem=f"base {base}") for base in "ab" for row in declaration.comparison.forgetting
+    )
+    found = dataclasses.replace(declaration.comparison, forgetting=rows)
+    oracle_rows = tuple(Hindsight(f"base {base}", "lora", 3, "x", 0.5, "y", 0.6, 0.4) for base in "ab")
+    told = dataclasses.replace(declaration, comparison=found, hindsight=oracle_rows)
+    screen = results_text(results, told)
+    assert "forgetting, lora (base b) on " in screen and "oracle, lora (base b): test accuracy 50.0 %" in screen
+    assert {row[0] for row in verdicts.forgetting_table(found).rows} >= {"lora\nbase a", "lora\nbase b"}
+    assert "the learning rate was tuned in every cell" in screen
+    one_rate = [one for one in results if one.config.learning_rate == results[0].config.learning_rate]
+    assert "the learning rate was not tuned where it has one value" in results_text(one_rate, declaration)
+
+
 # No verdict from nothing ----------------------------------------------------------------------------------------------
 
 

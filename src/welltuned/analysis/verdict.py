@@ -17,7 +17,8 @@ import enum
 from dataclasses import dataclass
 
 from welltuned.analysis.crossed import CrossedInterval, Scope
-from welltuned.analysis.wording import nats_text
+from welltuned.analysis.wording import nats_text, p_text
+from welltuned.records import Best
 
 SMALL_POINTS, LARGE_POINTS = 0.01, 0.02  # declared: the margins in accuracy, 1 and 2 points
 LOSS_SHARE = 0.01  # declared: the margin in loss, relative to the baseline's loss
@@ -30,6 +31,20 @@ FAMILY = (  # what a screen and a report say under their verdicts
     "that its 90 % interval lies within. Only the p of a difference from 0 is corrected for all pairs of the study "
     "(Holm); the verdicts are not."
 )
+
+
+def best_text(best: Best) -> str:
+    """Say of the method with the best mean whether it beats every other, corrected for having been picked.
+
+    >>> best_text(Best("", "lora", False, 0.213, ""))
+    'Of all methods lora has the best mean. It is not told from its nearest rival (p 0.213, corrected for all pairs).'
+    """
+    where = f" on {best.problem}" if best.problem else ""
+    first = f"Of all methods{where} {best.method} has the best mean."
+    if best.p_value is None:
+        return f"{first} Whether it beats the others cannot be said: {best.reason}."
+    found = "It beats every other" if best.is_best else "It is not told from its nearest rival"
+    return f"{first} {found} (p {p_text(best.p_value)}, corrected for all pairs)."
 
 
 class Kind(enum.StrEnum):

@@ -42,6 +42,15 @@ def percent_text(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.1f} %"
 
 
+def p_text(p: float | None) -> str:
+    """Write a p-value; none is 0.
+
+    >>> p_text(0.0421), p_text(2e-9)
+    ('0.042', '< 0.001')
+    """
+    return DASH if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def signed(number: float, digits: int) -> str:
     """Write a number with its sign, a minus as long as a plus.
 

@@ -6,8 +6,8 @@ from welltuned.analysis.caveats import caveats
 from welltuned.analysis.cells import key_of
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import SummaryRow, summarise
-from welltuned.analysis.verdict import FAMILY
-from welltuned.analysis.wording import DASH, label, nats_text, percent_text, plural, rate_text, signed
+from welltuned.analysis.verdict import FAMILY, best_text
+from welltuned.analysis.wording import DASH, label, nats_text, p_text, percent_text, plural, rate_text, signed
 from welltuned.cli._text import table
 from welltuned.errors import InputError
 from welltuned.records import Declaration, Pair, Result, Role
@@ -42,13 +42,16 @@ def verdict_lines(declaration: Declaration) -> list[str]:
         )
         pairs = declaration.comparison.pairs
         lines += ["", table(headings, [_pair(pair) for pair in pairs]), FAMILY]
+        lines += [best_text(best) for best in declaration.comparison.best]
         lines += [
-            f"forgetting, {row.method} on {row.text}: loss {nats_text(row.base_nll)} before, {nats_text(row.nll)} after"
+            f"forgetting, {row.method}{_where(row.problem)} on {row.text}: loss {nats_text(row.base_nll)} before, "
+            f"{nats_text(row.nll)} after"
             for row in declaration.comparison.forgetting
         ]
     lines += [
-        f"oracle, {row.method}: test accuracy {percent_text(row.chosen_accuracy)} as selected on validation, "
-        f"{percent_text(row.best_accuracy)} if selected on test, {percent_text(row.fresh_accuracy)} on fresh seeds"
+        f"oracle, {row.method}{_where(row.problem)}: test accuracy {percent_text(row.chosen_accuracy)} as selected on "
+        f"validation, {percent_text(row.best_accuracy)} if selected on test, {percent_text(row.fresh_accuracy)} on "
+        "fresh seeds"
         for row in declaration.hindsight
     ]
     lines += [
@@ -65,16 +68,19 @@ def verdict_lines(declaration: Declaration) -> list[str]:
 def _pair(pair: Pair) -> tuple[str, ...]:
     unit, number = ("points", _points) if pair.metric == "accuracy" else ("nats", _nats)
     span = DASH if pair.low is None or pair.high is None else f"[{number(pair.low)}, {number(pair.high)}]"
-    where = f" ({pair.problem})" if pair.problem else ""
     return (
-        pair.method + where,
+        pair.method + _where(pair.problem),
         pair.baseline,
         DASH if pair.difference is None else f"{number(pair.difference)} {unit}",
         span,
-        DASH if pair.p_holm is None else f"{pair.p_holm:.3f}",
+        p_text(pair.p_holm),
         pair.words,
         pair.decides,
     )
+
+
+def _where(problem: str) -> str:
+    return f" ({problem})" if problem else ""
 
 
 def _points(share: float) -> str:
@@ -138,9 +144,8 @@ def _interval(interval: Interval | None, write: Callable[[float | None], str]) -
 
 
 def _legend(rows: Sequence[SummaryRow]) -> list[str]:
-    lines = [
-        "* best cell of its method by validation loss (nats per token); the learning rate was tuned in every cell."
-    ]
+    tuned = "tuned in every cell" if all(row.num_rates > 1 for row in rows) else "not tuned where it has one value"
+    lines = [f"* best cell of its method by validation loss (nats per token); the learning rate was {tuned}."]
     if any(row.fresh_nll is not None for row in rows):
         lines.append(
             "Loss and accuracy: means of the fresh-seed reruns, with 95 % intervals over these seeds in brackets."

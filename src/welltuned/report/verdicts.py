@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from welltuned.analysis.verdict import FAMILY
-from welltuned.analysis.wording import DASH, nats_text, percent_text, plural, signed
+from welltuned.analysis.verdict import FAMILY, best_text
+from welltuned.analysis.wording import DASH, nats_text, p_text, percent_text, plural, signed
 from welltuned.records import Comparison, Declaration, Hindsight, Pair
 from welltuned.report.table import Table
 
@@ -24,7 +24,8 @@ def verdict_table(comparison: Comparison) -> Table:
         name="verdict",
         title="The verdict",
         note=f"Each method's best configuration minus that of {comparison.baseline}, on the same fresh seeds and test "
-        f"items; small: the 95 % and 90 % intervals for other seeds and items. {FAMILY}",
+        f"items; small: the 95 % and 90 % intervals for other seeds and items. "
+        + " ".join([FAMILY, *map(best_text, comparison.best)]),
         header=("method", "difference", "p of 0 (Holm)", "verdict", "what would decide it"),
         rows=tuple(_pair(pair) for pair in comparison.pairs),
         records=tuple(dataclasses.asdict(pair) for pair in comparison.pairs),
@@ -33,8 +34,7 @@ def verdict_table(comparison: Comparison) -> Table:
 
 def _pair(pair: Pair) -> tuple[str, ...]:
     where = f"\n{pair.problem}" if pair.problem else ""
-    p_value = DASH if pair.p_holm is None else f"{pair.p_holm:.3f}"
-    return pair.method + where, _difference(pair), p_value, pair.words, pair.decides or pair.reason or DASH
+    return pair.method + where, _difference(pair), p_text(pair.p_holm), pair.words, pair.decides or pair.reason or DASH
 
 
 def _difference(pair: Pair) -> str:
@@ -68,7 +68,7 @@ def forgetting_table(comparison: Comparison) -> Table:
         header=("method", "text", "before", "after", "fresh seeds"),
         rows=tuple(
             (
-                row.method,
+                row.method + (f"\n{row.problem}" if row.problem else ""),
                 row.text,
                 nats_text(row.base_nll),
                 nats_text(row.nll) + ("" if row.low is None else f"\n{nats_text(row.low)} to {nats_text(row.high)}"),
