@@ -298,6 +298,35 @@ def test_a_full_disk_on_writing_a_blob_leaves_no_half_file(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from welltuned.errors import MachineError
+from welltuned.packing import starts
+from welltuned.store import blobs
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder = Path(sys.argv[1])
+state = starts._kept(folder / "a.safetensors", torch.device("cpu"), lambda: {"A0": torch.ones(10_000)})
+assert state["A0"].shape == (10_000,) and not list(folder.glob("a*"))
+try:
+    blobs.write(folder, lambda path: save_file({"a": torch.ones(10_000)}, path))
+except MachineError as error:
+    print(error)
+"""
+
+
+def test_what_safetensors_says_of_a_full_disk_is_a_full_disk(tmp_path: Path) -> None:
+    """Its errors are no OSErrors. A start that cannot be kept is used all the same."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "got '[Errno 27] File too large' on writing, expected free disk space; free some and run again" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_on_an_event_loses_nothing(folder: Path) -> None:
     with _create(folder) as store:
         _fill(store)

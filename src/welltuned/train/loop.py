@@ -49,6 +49,8 @@ class PackRun:
         self.live = list(self.runners)  # in the order of the state's positions
         self.state: PackState = initial(model.base, trials, train)
         self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
+        if self.compiled:
+            model.blocks.forget()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
         self.rate = 0.0  # tokens per second, in this process
