@@ -177,7 +177,8 @@ def test_a_lost_pack_is_closed_by_what_replaces_it(folder: Path) -> None:
         store.add_jobs([PACK])
         store.append(Point(TRIALS[0].id, 0, 0, 0, 1e-3, None, 3.0), "pack")
         store.append(JobLost("pack", "killed"), "pack")
-        store.append(JobLost("pack", "killed"), "pack")
+        store.append(JobLost("pack", "its numbers differ", differs=True), "pack")
+        assert (store.num_losses("pack"), store.num_losses("pack", failures_only=True)) == (2, 1)
         smaller = dataclasses.replace(PACK, id="smaller", micro_rows=2)
         store.add_jobs([smaller], replaces="pack", reason="lost")
         assert store.open_jobs() == (smaller,)
@@ -323,7 +324,9 @@ def test_what_safetensors_says_of_a_full_disk_is_a_full_disk(tmp_path: Path) -> 
     """Its errors are no OSErrors. A start that cannot be kept is used all the same."""
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "got '[Errno 27] File too large' on writing, expected free disk space; free some and run again" in done.stdout
+    assert (
+        "got '[Errno 27] File too large' on writing, expected free disk space; free some and run again" in done.stdout
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -356,6 +356,7 @@ class JobLost:
 
     job_id: str
     reason: str
+    differs: bool = False  # resumed, it did not repeat its own numbers: nothing failed, and no retry is used up
 
 
 Event = Survey | Point | Checkpoint | Outcome | Graded | Retained | Progress | JobEnd | JobLost

@@ -176,7 +176,7 @@ class PackRun:
         if pending:
             yield self._progress("validating")  # which may take minutes
             whole = len(pending) == len(self.live)
-            state = self.state if whole else self.state.select(pending)
+            state = self.state if whole else self.state.select(pending, trains=False)
             values = validation_nll(self.model, state, self.validation)
             for place, value in zip(pending, values, strict=True):
                 if self.live[place].status is None:
