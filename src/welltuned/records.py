@@ -264,6 +264,7 @@ class Survey:
     num_truncated: int
     num_dropped: int  # rows without a completion after truncation
     num_duplicates: int  # training rows whose prompt also stands in validation or test
+    has_fused_attention: bool = True  # False: the base's code has none, and keeps every score
 
 
 @dataclass(frozen=True)

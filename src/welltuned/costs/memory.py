@@ -211,7 +211,7 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
     """Return what the scores of one layer keep for each token: nothing where attention is fused."""
-    plain = device == "cpu" and config.dtype == "bfloat16"  # models/attention.py
+    plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
     return PLAIN_ATTENTION_BYTES * survey.num_heads * survey.longest_tokens if plain else 0.0
 
 
