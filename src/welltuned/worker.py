@@ -85,6 +85,7 @@ def _prepare(runtime: Runtime) -> None:
     """
     torch.set_num_threads(runtime.threads)
     if runtime.device != "cpu":
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts, which planned the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
         # Nothing here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
