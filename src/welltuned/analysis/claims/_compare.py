@@ -78,8 +78,11 @@ def when_tuned(evaluate: Callable[[Table], Answer]) -> Callable[[Table], Answer]
 
     def on_tuned_cells(table: Table) -> Answer:
         fixed = {cell.place.without("learning_rate") for cell in tuned(table) if 0 < cell.num_rates < FEWEST_RATES}
+        if not fixed:
+            return evaluate(table)
         where = places(table)
-        kept = [run for at, run in enumerate(table.runs) if where[at].without("learning_rate") not in fixed]
+        dropped = {place for place in set(where) if place.without("learning_rate") in fixed}
+        kept = [run for at, run in enumerate(table.runs) if where[at] not in dropped]
         if not kept:
             return lacks(f"{FEWEST_RATES} learning rates in any cell: nothing in it is tuned")
         return evaluate(table.only(kept))
