@@ -61,6 +61,9 @@ class Side:
         return 100.0 if self.percent else 1.0
 
 
+TEST_ROW, RERUN = "test row", "fresh rerun"  # what judges, where other numbers do than those that chose
+
+
 @dataclass(frozen=True)
 class Unscored:
     """A row without a number, and why it counts for nothing."""
@@ -80,7 +83,10 @@ class Book:
     stated: frozenset[str]
     used: tuple[tuple[str, str], ...]  # role, the column or value that was read for it
     notes: tuple[str, ...] = ()  # what a reader must know of how the table was read
+    doubts: tuple[str, ...] = ()  # of the same, what can change a conclusion
+    unread: tuple[str, ...] = ()  # columns not read in which rows of one configuration and seed differ
     unscored: tuple[Unscored, ...] = ()
+    judged_by: str = TEST_ROW  # what a configuration needs to be judged, where `fresh`
 
     @property
     def fresh(self) -> bool:
