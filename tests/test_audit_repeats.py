@@ -179,6 +179,13 @@ def test_a_baseline_without_a_test_row_is_not_compared_either(tmp_path):
     assert told == {("lora", "pissa"): None, ("lora", "dora"): None, ("pissa", "dora"): pytest.approx(3)}
 
 
+def test_test_rows_that_nothing_chose_are_told_and_not_left_out_in_silence(tmp_path):
+    found = of_text(tmp_path, SPLIT.replace("pissa,2e-4,val", "dora,2e-4,test"))
+    assert "A test row without one that could have chosen it, hence not used: dora." in serious(found)
+    alone = of_text(tmp_path, "method,lr,split,accuracy\nlora,1e-4,val,70\nlora,1e-4,test,60\npissa,1e-4,test,71\n")
+    assert alone.verdict[1].startswith("No method but lora has numbers that choose its configuration")
+
+
 @pytest.mark.parametrize("metric", ["validation_nll", "test_accuracy"])
 def test_a_study_s_method_without_reruns_is_not_compared(metric):
     results, _ = synthetic.study()

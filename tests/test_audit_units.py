@@ -97,6 +97,14 @@ def test_a_number_whose_square_is_none_is_as_good_as_infinite(tmp_path):
     assert next(row for row in found.tuned if row.method == "lora").headline.value == pytest.approx((8.1 + 8.4) / 2)
 
 
+def test_a_spread_in_per_cent_beside_a_share_is_refused(tmp_path):
+    found = problems(table(tmp_path, "method,n_seeds,accuracy,std\nlora,3,0.61,0.4%\n"))
+    assert (
+        "column std: got '0.4%' in line 2, expected a number in the metric's unit, which is not per cent here" in found
+    )
+    assert read(table(tmp_path, "method,n_seeds,accuracy,std\nlora,3,61,0.4%\n")).judging.entries[0].run.sd == 0.4
+
+
 @pytest.mark.parametrize("cells", ["61,inf", "61,1e200", "61 ± inf,"])
 def test_an_infinite_spread_is_named_with_its_line_and_no_folder_is_made(tmp_path, cells):
     path = table(tmp_path, f"method,n_seeds,accuracy,std\nlora,3,{cells}\npissa,3,62,0.3\n")

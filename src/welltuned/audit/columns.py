@@ -47,7 +47,12 @@ NOT_OF_ITEMS = frozenset(("token", "tokens", "balanced", "macro", "weighted"))  
 COUNTS = frozenset(("num", "n", "number", "count", "total"))  # "num_correct": so many items were right
 HIGHER = SHARES | {"f1", "bleu", "rouge", "rouge1", "rouge2", "rougel", "auc", "mcc"}
 OUTCOMES = LOWER | HIGHER | {"score"}  # of a score, which way is better is asked
-OF_A_REPEAT = frozenset(("run", "trial", "repeat", "replicate", "rep", "id", "index", "time", "date", "note", "notes"))
+NO_SETTINGS = frozenset(  # words of columns that name a repeat, or tell what it cost
+    (
+        *("run", "trial", "repeat", "replicate", "rep", "id", "index", "time", "date", "note", "notes", "seconds"),
+        *("minutes", "hours", "runtime", "duration", "memory", "mem", "gib", "gb", "mb", "bytes"),
+    )
+)
 SPREADS = frozenset(("sd", "std", "stdev", "stddev", "se", "stderr", "sem", "ci", "var", "min", "max"))
 
 
@@ -153,12 +158,12 @@ def is_count(metric: str) -> bool:
 
 
 def may_tell_apart(name: str) -> bool:
-    """Say whether an unread column may be a setting: it is no outcome, and no name of a repeat.
+    """Say whether an unread column may be a setting: it is no outcome, no cost and no name of a repeat.
 
     >>> may_tell_apart("epoch"), may_tell_apart("train_loss"), may_tell_apart("run_id")
     (True, False, False)
     """
-    return not set(normal(name).split("_")) & (OUTCOMES | SPREADS | OF_A_REPEAT)
+    return not set(normal(name).split("_")) & (OUTCOMES | SPREADS | NO_SETTINGS)
 
 
 def split_of(metric: str) -> str | None:

@@ -39,6 +39,13 @@ class Facts:
         return tuple(row for row in self.tuned if row.method == self.baseline)
 
     @property
+    def unchosen(self) -> tuple[str, ...]:
+        """Return the methods that have numbers which judge, on some problem, and none that choose."""
+        known = {(row.method, row.problem) for row in self.tuned}
+        runs = self.book.judging.table.runs
+        return tuple(dict.fromkeys(run.method for run in runs if (run.method, run.problem) not in known))
+
+    @property
     def by_problem(self) -> dict[Pairs, set[str]]:
         """Return the methods on each problem."""
         found: dict[Pairs, set[str]] = {}

@@ -52,12 +52,18 @@ def _unscored(facts: Facts) -> list[Finding]:
 
 
 def _unjudged(facts: Facts) -> list[Finding]:
-    """Name the methods whose chosen configuration has no number of the kind that judges."""
+    """Name the methods whose chosen configuration has no number of the kind that judges, or that nothing chose."""
     rows = [row for row in facts.tuned if row.headline is None]
-    if not rows:
-        return []
-    text = f"No {facts.book.judged_by} of the best configuration, hence no comparison: {named(rows, facts)}."
-    return [Finding("missing", True, text)]
+    found: list[Finding] = []
+    if rows:
+        text = f"No {facts.book.judged_by} of the best configuration, hence no comparison: {named(rows, facts)}."
+        found.append(Finding("missing", True, text))
+    if facts.unchosen:
+        text = (
+            f"A {facts.book.judged_by} without one that could have chosen it, hence not used: {listed(facts.unchosen)}."
+        )
+        found.append(Finding("missing", True, text))
+    return found
 
 
 def _reading(facts: Facts) -> list[Finding]:

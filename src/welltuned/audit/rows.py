@@ -104,6 +104,8 @@ def _value(reader: Reader, row: Mapping[str, Cell], place: str) -> tuple[float |
         reader.complain("sd", spread, "nothing, since the metric's cell has a ± of its own", place)
     if reading is None:
         return None, beside.value if beside else None, False
+    if beside is not None and beside.percent and not reading.percent and abs(reading.value) <= 1:
+        reader.complain("sd", spread, "a number in the metric's unit, which is not per cent here", place)
     if reading.sd is not None and not _is_spread(reading.sd):
         reader.complain("metric", cell, f"{SPREAD} behind the ±", place)
     return reading.value, beside.value if beside else reading.sd, reading.percent

@@ -13,6 +13,11 @@ CRITERION = "tuned means at least " + ", ".join(f"{count} {NOUNS[name]}s" for na
 
 def verdict(facts: Facts) -> tuple[str, ...]:
     """Return the audit in two sentences: the baseline, then the conclusions."""
+    if len(facts.methods) == 1 and facts.unchosen:
+        text = (
+            f"No method but {facts.baseline} has numbers that choose its configuration, so that none can be compared."
+        )
+        return (_baseline(facts), text)
     if len(facts.methods) == 1:
         return (_baseline(facts), f"{facts.baseline} is the only method, so that the table compares no methods.")
     if not facts.conclusions and all(len(found) == 1 for found in facts.by_problem.values()):
