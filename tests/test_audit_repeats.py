@@ -186,14 +186,14 @@ def test_test_rows_that_nothing_chose_are_told_and_not_left_out_in_silence(tmp_p
     assert alone.verdict[1].startswith("No method but lora has numbers that choose its configuration")
 
 
-@pytest.mark.parametrize("metric", ["validation_nll", "test_accuracy"])
-def test_a_study_s_method_without_reruns_is_not_compared(metric):
+@pytest.mark.parametrize(("metric", "kind"), [("validation_nll", "fresh rerun"), ("test_accuracy", "graded rerun")])
+def test_a_study_s_method_without_reruns_is_not_compared(metric, kind):
     results, _ = synthetic.study()
     left = [one for one in results if not (one.config.method == "pissa" and one.role is Role.CONFIRM)]
     found = of_book(studies.of_study("study", left, metric), Request())
     assert next(row for row in found.tuned if row.method == "pissa").headline is None
     (one,) = [one for one in found.conclusions if "pissa" in (one.winner, one.loser)]
-    assert one.reasons == ("pissa has no fresh rerun of its best configuration",) and one.difference is None
+    assert one.reasons == (f"pissa has no {kind} of its best configuration",) and one.difference is None
     json.dumps(dataclasses.asdict(one), allow_nan=True)
 
 

@@ -105,6 +105,12 @@ def test_a_spread_in_per_cent_beside_a_share_is_refused(tmp_path):
     assert read(table(tmp_path, "method,n_seeds,accuracy,std\nlora,3,61,0.4%\n")).judging.entries[0].run.sd == 0.4
 
 
+def test_a_loss_that_is_almost_0_is_no_traceback(tmp_path):
+    rows = "".join(f"{name},{rate},{seed},{loss}\n" for name in ("lora", "pissa") for seed in (0, 1)
+                   for rate, loss in ((1e-4, "1e-300"), (2e-4, 1 + seed), (4e-4, 2)))  # fmt: skip
+    assert audit(table(tmp_path, "method,lr,seed,loss\n" + rows)).tuned[0].headline.value == 1e-300
+
+
 @pytest.mark.parametrize("cells", ["61,inf", "61,1e200", "61 ± inf,"])
 def test_an_infinite_spread_is_named_with_its_line_and_no_folder_is_made(tmp_path, cells):
     path = table(tmp_path, f"method,n_seeds,accuracy,std\nlora,3,{cells}\npissa,3,62,0.3\n")

@@ -61,7 +61,8 @@ class Side:
         return 100.0 if self.percent else 1.0
 
 
-TEST_ROW, RERUN = "test row", "fresh rerun"  # what judges, where other numbers do than those that chose
+# What judges a configuration, where other numbers do than those that chose it.
+TEST_ROW, RERUN, GRADED = "test row", "fresh rerun", "graded rerun"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from welltuned.audit.columns import Columns
 from welltuned.audit.parsing import Cell
 from welltuned.audit.records import Entry, Sheet
 
-LARGEST = 1e100  # a larger number is as good as infinite: the run diverged. Assumed; its square must be a number
+LARGEST = 1e50  # a larger number is as good as infinite: the run diverged. Assumed; its square must be a number
 SPREAD = "a number >= 0 and not infinite"
 NAMED = 5  # rows named in one message before "and so many more"; assumed
 KNOBS = {"learning_rate": "a number > 0", "batch_size": "a whole number >= 1", "rank": "a whole number >= 0"}

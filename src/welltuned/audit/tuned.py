@@ -11,7 +11,7 @@ from welltuned.analysis.grid import Mean
 from welltuned.analysis.runs import Pairs
 from welltuned.audit import edges
 from welltuned.audit.configurations import best, group, key_of, of
-from welltuned.audit.records import RERUN, Book
+from welltuned.audit.records import TEST_ROW, Book
 from welltuned.errors import InputError, problem
 
 NEEDED = {"learning_rate": 3, "batch_size": 3, "rank": 2}  # arXiv 2602.04998, its criterion
@@ -81,7 +81,7 @@ def _tuned(book: Book, mine: Sequence[Mean], judged: Mapping[tuple[object, ...],
     runs = [run for one in mine for run in one.runs]
     seeds = {run.seed for run in runs if run.seed is not None}
     stated = max(run.num_seeds for run in runs)
-    rerun = [one for one in mine if key_of(one) in judged] if book.fresh and book.judged_by == RERUN else []
+    rerun = [one for one in mine if key_of(one) in judged] if book.fresh and book.judged_by != TEST_ROW else []
     winner = best(rerun or mine, book.choosing)  # a search need not rerun the lowest loss of all
     return Tuned(
         method=winner.place.method,

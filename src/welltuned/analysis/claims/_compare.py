@@ -45,6 +45,9 @@ def generator(claim: str) -> np.random.Generator:
     return rng.stream(0, "ledger", claim)
 
 
+SMALLEST = 1e-50  # a best loss below this is 0, of which nothing is a percentage; assumed
+
+
 @functools.lru_cache(maxsize=TABLES)
 def in_points(table: Table) -> tuple[Table, str]:
     """Return the table in accuracy points, or in per cent of the best tuned value of its problem, and the unit.
@@ -57,7 +60,7 @@ def in_points(table: Table) -> tuple[Table, str]:
     best: dict[Pairs, float] = {}
     for cell in tuned(table):
         best[cell.place.problem] = min(cell.value, best.get(cell.place.problem, cell.value))
-    factors = {problem: 100.0 / value if value > 0 else 1.0 for problem, value in best.items()}
+    factors = {problem: 100.0 / value if value > SMALLEST else 1.0 for problem, value in best.items()}
     return _scaled(table, factors), "% of the best value"
 
 
