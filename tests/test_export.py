@@ -241,9 +241,7 @@ def test_what_a_trial_needs_and_what_was_trained_there_are_never_replaced(tmp_pa
     (place / "deep" / "config.json").write_text('{"model_type": "llama"}')
     (place / "deep" / "model.safetensors").write_bytes(b"")
     (place / "deep" / "tokenizer.json").write_text("{}")
-    with pytest.raises(
-        InputError, match=r"a folder without what the trial needs \(.*deep\); name another one"
-    ):
+    with pytest.raises(InputError, match=r"a folder without what the trial needs \(.*deep\); name another one"):
         _place.checked(place, True, _place.needed(config))
     with pytest.raises(InputError, match="without what the trial needs"):
         _place.checked(place, True, _place.needed(tiny.config(base="abacus-small", start_from=str(place))))
