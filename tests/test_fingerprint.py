@@ -189,7 +189,9 @@ def test_the_hub_s_refusals_become_one_line(monkeypatch, error, expected):
 
 @pytest.mark.parametrize("name", ["my--model", "some-lab/na..me"])
 def test_a_name_that_the_hub_cannot_have_is_one_line(name):
-    assert re.search(rf"^base '{name}': neither a local path nor a name on the hub \(Cannot have -- or \.\. in", refusal(name))
+    assert re.search(
+        rf"^base '{name}': neither a local path nor a name on the hub \(Cannot have -- or \.\. in", refusal(name)
+    )
     with pytest.raises(InputError, match=r"data set 'some-lab/a--b': neither a local path .*; check the spelling"):
         data_hash(("some-lab/a--b",), "")
 

@@ -175,20 +175,16 @@ def lora_of(draft):
     return draft.config.replace(method="lora", rank=4)
 
 
-def test_what_a_proxy_cannot_do_is_refused_before_it_is_tuned(tmp_path):
-    asked = request(base="abacus-middle", proxy="abacus-small", method="vera")
-    with pytest.raises(InputError, match="leave out --proxy, or choose another --method"):
-        tune.prepare(asked, tmp_path / "out", Options())
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_budget_that_leaves_the_target_too_little_is_refused_before_the_proxy_is_tuned(tmp_path):
+def test_what_must_fail_after_the_proxy_is_refused_before_it_is_tuned(tmp_path):
     asked = request(base="abacus-middle", proxy="abacus-small", ranks=(4,), budget=Budget(runs=3.5))
     says = (
         r"--budget: got '3.5x, which is 3.5 full trials', expected at least 4 full trials' worth: the proxy's, and 2 of"
     )
     with pytest.raises(InputError, match=says + r".*; raise it, or lower --num-train, or leave out --proxy"):
         tune.prepare(asked, tmp_path / "out", Options())
+    with pytest.raises(InputError, match="leave out --proxy, or choose another --method"):
+        tune.prepare(dataclasses.replace(asked, method="vera", ranks=None), tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_method_that_refuses_rank_1_is_tuned_at_ranks_that_it_accepts():
