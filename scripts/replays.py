@@ -39,7 +39,15 @@ OFFERED = 7  # learning rates of a replay
 NUM_REPLAYS = 30
 NOTHING_TRAINED = 0  # the budget of a rule alone
 RULE = "rule"
-DECIDING = ("src/welltuned/search", "src/welltuned/transfer", "src/welltuned/executors", "scripts/replays.py")
+HYPERBAND = "scripts.hyperband_tpe:SEARCH"  # a rival that welltuned does not offer
+DECIDING = (
+    "src/welltuned/search",
+    "src/welltuned/transfer",
+    "src/welltuned/executors/replay.py",
+    "src/welltuned/executors/_valley.py",
+    "scripts/replays.py",
+    "scripts/hyperband_tpe.py",
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,7 @@ CONTENDERS = (
     Contender("one_epoch", "one_epoch", WARM),
     Contender("successive halving", "halving", WARM),
     Contender("ASHA", "asha", WARM),
+    Contender("Hyperband with TPE", HYPERBAND, WARM),
     Contender("TPE, one axis at a time", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": False}}),
     Contender("TPE, multivariate", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": True}}),
     Contender("Gaussian process", "optuna", {**WARM, "sampler": "GPSampler"}),
@@ -128,7 +137,7 @@ CONTENDERS = (
 
 def available() -> tuple[Contender, ...]:
     """Return the contenders whose search is there."""
-    known = {RULE, *plugins.names("searches")}
+    known = {RULE, HYPERBAND, *plugins.names("searches")}
     return tuple(one for one in CONTENDERS if one.search in known)
 
 

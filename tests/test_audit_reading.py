@@ -183,7 +183,7 @@ def test_a_count_of_diverged_runs_is_spread_over_what_did_not_finish(tmp_path):
 
 
 def test_cells_without_a_number_are_counted_and_named(tmp_path):
-    text = "method,loss,status\nlora,0.5,success\nlora,nan,success\npissa,,cancelled\n"
+    text = "method,loss,status\nlora,0.5,success\nlora,n/a,success\npissa,,cancelled\n"
     unscored = read(table(tmp_path, text)).unscored
     assert [(row.place, row.method, row.why) for row in unscored] == [
         ("line 3", "lora", "no number, status 'success'"),
@@ -212,7 +212,11 @@ WRONG = [
     ("method,loss,n_seeds\nlora,1,0\n", {}, "column n_seeds: got '0' in line 2, expected a whole number >= 1"),
     ("method,loss\n,1\n", {}, "column method: got None in line 2, expected a name in every row"),
     ("method,loss\nlora,\n", {}, "got 'no number in any of 1 row', expected at least one"),
-    ("method,accuracy\nlora,50\npissa,150\n", {}, "got 150.0, expected shares of items, from 0 to 1 or from 0 to 100"),
+    (
+        "method,accuracy\nlora,50\npissa,150\n",
+        {},
+        "got '150 in line 3', expected shares of items, from 0 to 1 or from 0 to 100",
+    ),
     ("method,loss\nlora,1,2\n", {}, "got 'rows of another length: line 2 (3)', expected 2 cells in each"),
     (
         f'method,loss\n"lora,1\n{"x" * 200_000}',

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import html
+import importlib
 import math
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ from welltuned.report.answer import answers, note
 from welltuned.rng import stream
 from welltuned.spec import Spec
 from welltuned.store import Store, ledger
-from welltuned.study import Note, Options, Study, compare, oracle
+from welltuned.study import Note, Options, Study, compare, loop, oracle
 
 CELL = ("method", "batch_size")
 NUM_ITEMS = 4000
@@ -415,6 +417,17 @@ def test_a_stored_verdict_never_changes(whole):
     other = dataclasses.replace(found, baseline="pissa")
     with Store.create(study.folder, study.name, study.spec.text(), study.spec.hash(), None) as store:
         assert store.store_verdict(other) == found
+
+
+def test_whole_models_are_measured_on_a_text_one_by_one():
+    """Two in one job found no pack that could hold them, and so for ever."""
+    module = importlib.import_module("welltuned.study.compare")
+    for method, sizes in (("full_all", [1, 1]), ("lora", [2])):
+        config = a_config.CONFIG.replace(method=method)
+        trials = [Trial(config.replace(init_seed=seed), Role.CONFIRM) for seed in (1000, 1001)]
+        results = [result_of(trial) for trial in trials]
+        stored_results = SimpleNamespace(results=lambda found=results: found)
+        assert [len(part) for part, _ in loop.parts_of(trials, stored_results, module._retention_width)] == sizes
 
 
 def test_a_retention_text_that_changed_is_refused(tmp_path):

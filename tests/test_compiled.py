@@ -11,7 +11,7 @@ import tiny
 from welltuned import plugins, worker
 from welltuned.packing import blocks
 from welltuned.records import TrainJob
-from welltuned.train import lengths
+from welltuned.train import lengths, loop
 
 needs_compiler = pytest.mark.skipif(
     not blocks.available(torch.device("cpu")), reason="no C++ compiler, without which blocks run uncompiled"
@@ -57,6 +57,30 @@ def test_a_compiled_pack_equals_an_uncompiled_one(make, method, ranks, tmp_path,
     for one in trials:
         assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
         assert fast[one.id].validation_nll == pytest.approx(plain[one.id].validation_nll, rel=1e-9, abs=0)
+
+
+def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
+    """The compiler stops without a word at its 8th shape of a process, hence after two packs of four lengths."""
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append(len(inputs))
+        return graph.forward
+
+    compiled = torch.compile
+    monkeypatch.setattr(
+        blocks.torch, "compile", lambda forward, dynamic: compiled(forward, dynamic=dynamic, backend=counted)
+    )
+    monkeypatch.setattr(blocks, "available", lambda device: True)
+    monkeypatch.setattr(loop, "available", lambda device: True)
+    model = tiny.packed()
+    found = []
+    for num_trials in (1, 2, 3, 4, 5):
+        trials = [tiny.trial(init_seed=seed, max_steps=12, batch_size=1) for seed in range(num_trials)]
+        graphs.clear()
+        tiny.outcomes(tiny.run_pack(model, trials, 1, tmp_path, compiled=True))
+        found.append(len(graphs))
+    assert min(found) == max(found) > 1
 
 
 def test_without_a_compiler_blocks_run_as_they_are(tmp_path, monkeypatch):

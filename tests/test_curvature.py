@@ -12,7 +12,7 @@ import tiny
 from reference import curvature as dense
 from reference import methods as reference
 from welltuned.curvature import survey
-from welltuned.curvature.blocks import Blocks, Member
+from welltuned.curvature.blocks import Blocks, Member, Saved
 from welltuned.curvature.joint import Joint
 from welltuned.curvature.lanczos import Effort
 from welltuned.curvature.measure import measure
@@ -415,3 +415,12 @@ def test_the_lowest_rate_of_each_cell_is_measured_and_the_start_once():
         ("lora", 4), ("lora", 8), ("pissa", 4), ("pissa", 8),
     ]  # fmt: skip
     assert {(config.learning_rate, config.init_seed) for config in found[5]} == {(1e-3, 0)}
+
+
+def test_graphs_are_counted_without_the_weights_that_the_model_holds_anyway():
+    """Else a large base's weights, counted for every chunk of rows, left room for one row at a time."""
+    layer = torch.nn.Linear(64, 64).requires_grad_(False)
+    saved = Saved(layer)
+    with saved.counting():
+        layer(torch.ones(2, 64, requires_grad=True)).relu()
+    assert saved.num_bytes == 2 * 64 * 4  # what relu keeps

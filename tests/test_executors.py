@@ -136,6 +136,7 @@ def test_memory_is_what_the_machine_and_the_container_leave(tmp_path: Path, monk
 
 def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(
         MachineError, match=r"--device: got 'cuda:0', expected a machine with nvidia-smi; use --device cpu"
     ):
@@ -149,6 +150,14 @@ def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.Monke
     command.write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
     with pytest.raises(MachineError, match=r"--device cuda:1: got 'No devices were found', expected its free memory"):
         machine.memory_bytes("cuda:1")
+    command.write_text("#!/bin/sh\ncase $1 in --id=GPU-7f) echo 500;; --id=3) echo 300;; *) echo wrong;; esac\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7f")
+    assert machine.memory_bytes("cuda:0") == int(0.8 * 300 * 2**20)
+    assert machine.memory_bytes("cuda:1") == int(0.8 * 500 * 2**20)
+    with pytest.raises(
+        InputError, match=r"--device: got 'cuda:2', expected one of the 2 GPUs that CUDA_VISIBLE_DEVICES"
+    ):
+        machine.memory_bytes("cuda:2")
 
 
 PARENT = """

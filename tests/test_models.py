@@ -1,11 +1,13 @@
 """Sites, refusals and the cross-talk probe: which models are trained, and what is said of the others."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BertConfig,
     BertLMHeadModel,
@@ -16,7 +18,9 @@ from transformers import (
 )
 
 import tiny
+from small_study import survey_of
 from welltuned import fingerprint
+from welltuned.costs import memory
 from welltuned.errors import InputError
 from welltuned.models import base as bases
 from welltuned.models.base import adapt
@@ -174,3 +178,30 @@ def test_a_loaded_base_is_the_model_to_the_bit(dtype):
     assert torch.equal(ours, theirs) if dtype == "bfloat16" else torch.allclose(ours, theirs, atol=1e-4)
     frequencies = dict(base.model.named_buffers())["model.rotary_emb.inv_freq"]
     assert frequencies.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gptj"])
+def test_a_model_without_fused_attention_runs_with_its_own(kind, tmp_path):
+    """Asked for the fused one, transformers raises; the survey, which plans the memory, knows which it will be."""
+    settings = {"gemma2": SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4}}
+    settings["gptj"] = {"vocab_size": tiny.VOCAB, "n_embd": 16, "n_layer": 2, "n_head": 2, "rotary_dim": 4}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings[kind]), attn_implementation="eager")
+    model.save_pretrained(tmp_path)
+    bundled = fingerprint.resolve_base("abacus-small", None).folder
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bundled / name, tmp_path / name)
+    for dtype in ("float32", "bfloat16"):
+        base = bases.load(str(tmp_path), None, dtype, ("all-linear",))
+        assert base.model.config._attn_implementation == "eager"
+    assert bases.skeleton(str(tmp_path), None, ("all-linear",)).model.config._attn_implementation == "eager"
+    with pytest.raises(InputError, match=r"attention does not compute in float64; set dtype to float32 or"):
+        bases.load(str(tmp_path), None, "float64", ("all-linear",))
+
+
+def test_scores_that_are_kept_are_planned():
+    config, survey = tiny.config(dtype="float32"), survey_of(tiny.config(dtype="float32"))
+    plain = dataclasses.replace(survey, has_fused_attention=False)
+    for device in ("cpu", "cuda"):
+        assert memory.estimate([config], survey, 1, device).attention_bytes == 0
+        assert memory.estimate([config], plain, 1, device).attention_bytes > 0

@@ -177,7 +177,8 @@ def test_a_lost_pack_is_closed_by_what_replaces_it(folder: Path) -> None:
         store.add_jobs([PACK])
         store.append(Point(TRIALS[0].id, 0, 0, 0, 1e-3, None, 3.0), "pack")
         store.append(JobLost("pack", "killed"), "pack")
-        store.append(JobLost("pack", "killed"), "pack")
+        store.append(JobLost("pack", "its numbers differ", differs=True), "pack")
+        assert (store.num_losses("pack"), store.num_losses("pack", failures_only=True)) == (2, 1)
         smaller = dataclasses.replace(PACK, id="smaller", micro_rows=2)
         store.add_jobs([smaller], replaces="pack", reason="lost")
         assert store.open_jobs() == (smaller,)
@@ -295,6 +296,37 @@ def test_a_full_disk_on_writing_a_blob_leaves_no_half_file(tmp_path: Path) -> No
 
     with pytest.raises(MachineError, match=r"No space left on device' on writing, expected free disk space; free some"):
         blobs.write(tmp_path, full)
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from welltuned.errors import MachineError
+from welltuned.packing import starts
+from welltuned.store import blobs
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder = Path(sys.argv[1])
+state = starts._kept(folder / "a.safetensors", torch.device("cpu"), lambda: {"A0": torch.ones(10_000)})
+assert state["A0"].shape == (10_000,) and not list(folder.glob("a*"))
+try:
+    blobs.write(folder, lambda path: save_file({"a": torch.ones(10_000)}, path))
+except MachineError as error:
+    print(error)
+"""
+
+
+def test_what_safetensors_says_of_a_full_disk_is_a_full_disk(tmp_path: Path) -> None:
+    """Its errors are no OSErrors. A start that cannot be kept is used all the same."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "got '[Errno 27] File too large' on writing, expected free disk space; free some and run again" in done.stdout
+    )
     assert list(tmp_path.iterdir()) == []
 
 

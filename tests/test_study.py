@@ -301,27 +301,29 @@ TRIALS = tuple(Trial(a_config.CONFIG.replace(init_seed=seed), Role.SELECT) for s
 
 def test_a_lost_pack_is_retried_with_half_the_rows_then_half_the_trials_then_given_up() -> None:
     pack = packing.make_job(TRIALS, 2)
-    (half_rows,) = lost.again(pack, 1, TRIALS) or ()
+    (half_rows,) = lost.again(pack, 1, 1, TRIALS) or ()
     assert isinstance(half_rows, TrainJob)
     assert (half_rows.trials, half_rows.micro_rows) == (TRIALS, 1)
-    left, right = lost.again(half_rows, 2, TRIALS) or ()
+    left, right = lost.again(half_rows, 2, 2, TRIALS) or ()
     assert left.trials + right.trials == TRIALS
-    assert lost.again(left, 3, left.trials[1:]) is not None
-    assert lost.again(left, 4, left.trials) is None
+    assert lost.again(left, 3, 3, left.trials[1:]) is not None
+    assert lost.again(left, 4, 4, left.trials) is None
+    halved = lost.again(left, 4, 1, left.trials) or ()  # after three interruptions whose numbers were not repeated
+    assert halved and all(part.id.endswith(".4") for part in halved)
     assert len({pack.id, half_rows.id, left.id, right.id}) == 4
 
 
 def test_a_pack_that_reached_a_checkpoint_goes_on_from_it_first() -> None:
     pack = dataclasses.replace(packing.make_job(TRIALS, 2), resume="blob")
-    assert lost.again(pack, 1, TRIALS) == (pack,)
-    (smaller,) = lost.again(pack, 2, TRIALS) or ()
+    assert lost.again(pack, 1, 1, TRIALS) == (pack,)
+    (smaller,) = lost.again(pack, 2, 2, TRIALS) or ()
     assert isinstance(smaller, TrainJob)
     assert (smaller.micro_rows, smaller.resume) == (1, None)
 
 
 def test_a_lost_exam_is_halved_and_keeps_its_adapters() -> None:
     job = ExamJob("exam", TRIALS, ("a", "b", "c", "d"), "test")
-    parts = lost.again(job, 1, TRIALS[1:]) or ()
+    parts = lost.again(job, 1, 1, TRIALS[1:]) or ()
     assert [part.adapters for part in parts if isinstance(part, ExamJob)] == [("b", "c"), ("d",)]
 
 

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import tiny
-from welltuned import data, export, fingerprint, worker
+from welltuned import data, export, fingerprint, plan, worker
 from welltuned.errors import InputError
 from welltuned.executors import machine
 from welltuned.records import JobEnd, Outcome, Runtime, Status, Survey, SurveyJob, TrainJob
@@ -16,7 +16,11 @@ ABACUS = {"base": "abacus-small", "task": "abacus", "dtype": "float32", "max_len
 
 def abacus(**changes):
     """A configuration on the smallest bundled base."""
-    return tiny.config(**(ABACUS | {"base_hash": fingerprint.base_hash("abacus-small", None)} | changes))
+    hashes = {
+        "base_hash": fingerprint.base_hash("abacus-small", None),
+        "data_hash": plan._data_hash("abacus", [(), (), ()]),
+    }
+    return tiny.config(**(ABACUS | hashes | changes))
 
 
 def runtime(folder):
@@ -82,3 +86,25 @@ def test_an_adapter_is_not_exported_onto_another_base():
         InputError, match=r"expected 000000000000, the hash of what the adapter was trained on; restore"
     ):
         export._check_base(abacus(base_hash="0" * 64))
+
+
+def test_a_job_refuses_data_and_weights_that_are_not_the_ones_it_was_planned_with(tmp_path, monkeypatch):
+    """A file that is edited while a study runs would mix two data sets under one trial id."""
+    file = tmp_path / "rows.jsonl"
+    lines = [f'{{"prompt": "{number} + 1 = ", "completion": "{number + 1}"}}\n' for number in range(40)]
+    file.write_text("".join(lines))
+    files = [(str(file),), (), ()]
+    config = abacus(
+        task="completion", data_train=files[0], data_hash=plan._data_hash("completion", files), num_train=16,
+        num_validation=8, num_test=8, batch_size=8,
+    )  # fmt: skip
+    job = TrainJob("pack", (tiny.Trial(config, tiny.Role.SELECT),), 4)
+    assert isinstance(list(worker.run(job, runtime(tmp_path)))[-1], JobEnd)
+    file.write_text("".join(lines[1:]))
+    expected = rf"task data: got '.*rows.jsonl', expected the rows whose hash is {config.data_hash[:12]}; put"
+    with pytest.raises(InputError, match=expected):
+        list(worker.run(job, runtime(tmp_path)))
+    monkeypatch.setattr(worker, "_held", worker._Held())
+    other = TrainJob("pack", (tiny.Trial(abacus(base_hash="0" * 64), tiny.Role.SELECT),), 4)
+    with pytest.raises(InputError, match=r"model.base: got 'abacus-small', expected the weights .* 000000000000;"):
+        list(worker.run(other, runtime(tmp_path)))

@@ -6,6 +6,7 @@ Settings that cannot change a result are set to one canonical value, so that equ
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -22,6 +23,7 @@ from welltuned.spec import FIRST_FRESH_SEED, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
 SHOWN_SITES = 3  # of those named in an error
+OLD = "put the old files back, or run in another folder: the trials of a study are of one model and one data set"
 PLUGIN_FACTS = ("uses_rank", "uses_alpha", "has_fast", "is_whole")
 SPLITS = ("data_train", "data_validation", "data_test")
 
@@ -225,7 +227,6 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     problems: list[str] = []
     facts: dict[str, Any] = {}
     base, revision, method, task = (settings[name] for name in ("base", "revision", "method", "task"))
-    paths = tuple(path for name in SPLITS for path in settings[name])
     try:
         facts["revision"] = fingerprint.resolve_base(base, revision).revision
         facts["base_hash"] = fingerprint.base_hash(base, revision)
@@ -233,10 +234,7 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
         problems += error.problems
     try:
         version = plugins.load("tasks", task).version
-        # Which of the files is which split matters, beside their bytes.
-        places = [len(settings[name]) for name in SPLITS]
-        extra = json.dumps([task, version, plugins.source_hash(task), places])
-        facts |= {"task_version": version, "data_hash": fingerprint.data_hash(paths, extra)}
+        facts |= {"task_version": version, "data_hash": _data_hash(task, [settings[name] for name in SPLITS])}
     except InputError as error:
         problems += error.problems
     try:
@@ -254,6 +252,28 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise InputError(problems)
     return facts
+
+
+def check_base(config: Config) -> None:
+    """Raise InputError where a base's files are not the ones that the trial was planned with."""
+    got = fingerprint.base_hash(config.base, config.revision)
+    if got != config.base_hash:
+        raise InputError(problem("model.base", config.base, f"the weights whose hash is {config.base_hash[:12]}", OLD))
+
+
+def check_data(config: Config) -> None:
+    """Raise InputError where the data are not the ones that the trial was planned with."""
+    files = [config.data_train, config.data_validation, config.data_test]
+    if _data_hash(config.task, files) != config.data_hash:
+        named = ", ".join(itertools.chain(*files)) or config.task
+        raise InputError(problem("task data", named, f"the rows whose hash is {config.data_hash[:12]}", OLD))
+
+
+def _data_hash(task: str, files: Sequence[Sequence[str]]) -> str:
+    """Hash the data of a task; which of the files is which split matters, beside their bytes."""
+    version, source = plugins.load("tasks", task).version, plugins.source_hash(task)
+    extra = json.dumps([task, version, source, [len(some) for some in files]])
+    return fingerprint.data_hash(tuple(itertools.chain(*files)), extra)
 
 
 def _clashes(settings: Mapping[str, Any]) -> Iterable[str]:

@@ -264,6 +264,7 @@ class Survey:
     num_truncated: int
     num_dropped: int  # rows without a completion after truncation
     num_duplicates: int  # training rows whose prompt also stands in validation or test
+    has_fused_attention: bool = True  # False: the base's code has none, and keeps every score
 
 
 @dataclass(frozen=True)
@@ -356,6 +357,7 @@ class JobLost:
 
     job_id: str
     reason: str
+    differs: bool = False  # resumed, it did not repeat its own numbers: nothing failed, and no retry is used up
 
 
 Event = Survey | Point | Checkpoint | Outcome | Graded | Retained | Progress | JobEnd | JobLost

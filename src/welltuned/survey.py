@@ -48,4 +48,5 @@ def survey(job: SurveyJob) -> Survey:
         num_truncated=counts.num_truncated,
         num_dropped=counts.num_dropped,
         num_duplicates=counts.num_duplicates,
+        has_fused_attention=base.model.config._attn_implementation == "sdpa",
     )

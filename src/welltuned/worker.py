@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from welltuned import data, plugins
+from welltuned import data, plan, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam, retention
 from welltuned.executors import machine
@@ -85,6 +85,7 @@ def _prepare(runtime: Runtime) -> None:
     """
     torch.set_num_threads(runtime.threads)
     if runtime.device != "cpu":
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts, which planned the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for that
         # Nothing here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
@@ -102,6 +103,7 @@ def _peak_bytes(runtime: Runtime) -> int:
 def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
     configs = [trial.config for trial in job.trials]
     model = _model(configs[0], runtime)
+    plan.check_data(configs[0])
     tokenizer = model.base.tokenizer
     rows = data.load(data.widest(configs), tokenizer, TRAINING_SPLITS)
     train, validation = (RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in TRAINING_SPLITS)
@@ -121,6 +123,7 @@ def _beginning(job: TrainJob, model: PackedModel) -> str:
 def _examine(job: ExamJob, runtime: Runtime) -> Iterator[Event]:
     config = job.trials[0].config
     model = _model(config, runtime)
+    plan.check_data(config)
     tokenizer = model.base.tokenizer
     split = "test" if job.split == ORACLE else job.split
     rows = data.load(config, tokenizer, (split,))[split]
@@ -158,6 +161,7 @@ def _model(config: Config, runtime: Runtime) -> PackedModel:
     key = (config.base_hash, *arguments)
     if _held.key != key or _held.model is None:
         _held.key = _held.model = None  # free the old one before the new one is loaded
+        plan.check_base(config)
         model = PackedModel(bases.load(*arguments))
         probe.check(model)
         _held.key, _held.model = key, model

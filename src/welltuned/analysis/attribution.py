@@ -17,12 +17,14 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from welltuned.analysis.grid import Place, Tuned, places, pooled_noise, tuned
 from welltuned.analysis.runs import Run, Table
 
+TOLERANCE = 1e-10  # of the largest count: a smaller pivot is a column that the others make up. Assumed
 KNOBS = ("learning_rate", "batch_size", "rank", "method")
 
 
@@ -122,7 +124,7 @@ def _redrawn(
     if errors is not None:
         noise_NK = generator.standard_t(np.asarray(errors[1])[:, None], size=(len(values), num_draws))
         y_NK = np.asarray(values)[:, None] + np.asarray(errors[0])[:, None] * noise_NK
-        sums, _ = _sums(y_NK, terms, levels)
+        sums, *_ = _sums(y_NK, terms, levels)
         totals = ((y_NK - y_NK.mean(axis=0)) ** 2).sum(axis=0)
         draws = {term: sums[term] / totals for term in terms}
     return Shares(place, {term.factors: term.share for term in whole.terms}, draws, whole.balanced)
@@ -131,10 +133,11 @@ def _redrawn(
 def _runs(table: Table) -> dict[Place, list[Run]]:
     found: defaultdict[Place, list[Run]] = defaultdict(list)
     where = places(table)
+    problems = {place: _problem(place) for place in set(where)}
     marked = any(run.selected for run in table.runs)
     for index, run in enumerate(table.runs):
         if run.selected == marked:
-            found[_problem(where[index])].append(run)
+            found[problems[where[index]]].append(run)
     return {
         place: runs if _swept(runs) else [replace(run, learning_rate=None) for run in runs]
         for place, runs in found.items()
@@ -203,8 +206,7 @@ def decompose(values: Sequence[float], levels: Sequence[Mapping[str, object]]) -
     if not factors or total <= 1e-24 * max(1.0, float((y**2).sum())):
         return None
     terms = _terms(factors)
-    sums, full = _sums(y[:, None], terms, levels)
-    dofs, rank = _dofs(terms, levels)
+    sums, full, dofs, rank = _sums(y[:, None], terms, levels)
     balanced = _balanced(factors, levels)
     shares = [float(sums[term][0]) / total for term in terms]
     left = 1 - float(full[0]) / total - sum(shares)
@@ -229,13 +231,49 @@ def _varies(name: str, levels: Sequence[Mapping[str, object]]) -> bool:
     return name != "seed" or (None not in counts and max(counts.values()) > 1)
 
 
-def _block(term: Sequence[str], levels: Sequence[Mapping[str, object]]) -> np.ndarray:
-    """Return the indicator columns [values, levels of the term]."""
-    keys = [tuple(level[name] for name in term) for level in levels]
-    index = {key: column for column, key in enumerate(dict.fromkeys(keys))}
-    block = np.zeros((len(keys), len(index)))
-    block[np.arange(len(keys)), [index[key] for key in keys]] = 1.0
-    return block
+@dataclass(frozen=True)
+class _Design:
+    """A mean and the indicator columns of all terms, N values x P columns, held by their products X'X and X'y alone.
+
+    X'X counts values, so that it is exact, and P is the number of levels: neither the cost of a factorisation nor that
+    of a redrawn column grows with N.
+    """
+
+    where: dict[tuple[str, ...], np.ndarray]  # the columns of a term
+    gram_PP: np.ndarray
+    matrix_PN: Any  # sparse
+
+    def explained(self, terms: Sequence[tuple[str, ...]], products_PK: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return the sums of squares of K centred columns that a mean and these terms explain, and their rank.
+
+        With the pivoted Cholesky factor L L' of X'X, cut at its rank: the squares of L^-1 X'y.
+        """
+        from scipy.linalg import get_lapack_funcs, solve_triangular
+
+        chosen = np.concatenate([[0], *(self.where[term] for term in terms)])
+        gram = self.gram_PP[np.ix_(chosen, chosen)]
+        (pstrf,) = get_lapack_funcs(("pstrf",), (gram,))
+        factor, pivots, rank, _ = pstrf(gram, tol=TOLERANCE * gram.max(), lower=1)
+        kept = chosen[pivots[:rank] - 1]
+        projected = solve_triangular(factor[:rank, :rank], products_PK[kept], lower=True)
+        return (projected**2).sum(axis=0), int(rank)
+
+
+def _design(terms: Sequence[tuple[str, ...]], levels: Sequence[Mapping[str, object]]) -> _Design:
+    from scipy import sparse
+
+    size = len(levels)
+    codes, where, width = [np.zeros(size, dtype=int)], {}, 1
+    for term in terms:
+        keys = [tuple(level[name] for name in term) for level in levels]
+        index = {key: width + column for column, key in enumerate(dict.fromkeys(keys))}
+        codes.append(np.array([index[key] for key in keys]))
+        where[term] = np.arange(width, width + len(index))
+        width += len(index)
+    columns = np.concatenate(codes)
+    rows = np.tile(np.arange(size), len(codes))
+    matrix = sparse.csr_array((np.ones(len(columns)), (columns, rows)), shape=(width, size))
+    return _Design(where, (matrix @ matrix.T).toarray(), matrix)
 
 
 def _terms(factors: Sequence[str]) -> list[tuple[str, ...]]:
@@ -245,40 +283,21 @@ def _terms(factors: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _sums(
     y_NK: np.ndarray, terms: Sequence[tuple[str, ...]], levels: Sequence[Mapping[str, object]]
-) -> tuple[dict[tuple[str, ...], np.ndarray], np.ndarray]:
-    """Return the type II sums of squares of K columns of N values, by term, and the residual ones."""
-    blocks = {term: _block(term, levels) for term in terms}
+) -> tuple[dict[tuple[str, ...], np.ndarray], np.ndarray, dict[tuple[str, ...], int], int]:
+    """Return K columns' type II sums of squares by term, the residual ones, the terms' degrees of freedom, the rank."""
+    design = _design(terms, levels)
+    centred_NK = y_NK - y_NK.mean(axis=0)
+    products_PK = design.matrix_PN @ centred_NK
     sums: dict[tuple[str, ...], np.ndarray] = {}
-    for term in terms:
-        others = [blocks[other] for other in terms if not set(term) <= set(other)]
-        lower, higher = (
-            _residual(y_NK, _basis(others, len(y_NK))),
-            _residual(y_NK, _basis([*others, blocks[term]], len(y_NK))),
-        )
-        sums[term] = np.maximum(lower - higher, 0.0)
-    return sums, _residual(y_NK, _basis(list(blocks.values()), len(y_NK)))
-
-
-def _dofs(
-    terms: Sequence[tuple[str, ...]], levels: Sequence[Mapping[str, object]]
-) -> tuple[dict[tuple[str, ...], int], int]:
-    blocks = {term: _block(term, levels) for term in terms}
-    size = len(levels)
     dofs: dict[tuple[str, ...], int] = {}
     for term in terms:
-        others = [blocks[other] for other in terms if not set(term) <= set(other)]
-        dofs[term] = _basis([*others, blocks[term]], size).shape[1] - _basis(others, size).shape[1]
-    return dofs, _basis(list(blocks.values()), size).shape[1]
-
-
-def _basis(blocks: Sequence[np.ndarray], size: int) -> np.ndarray:
-    """Return an orthonormal basis of the design with a mean and these blocks: [values, rank]."""
-    left, sizes, _ = np.linalg.svd(np.concatenate([np.ones((size, 1)), *blocks], axis=1), full_matrices=False)
-    return left[:, sizes > sizes[0] * size * np.finfo(float).eps]
-
-
-def _residual(y_NK: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    return ((y_NK - basis @ (basis.T @ y_NK)) ** 2).sum(axis=0)
+        others = [other for other in terms if not set(term) <= set(other)]
+        without, rank_without = design.explained(others, products_PK)
+        with_it, rank_with = design.explained([*others, term], products_PK)
+        sums[term] = np.maximum(with_it - without, 0.0)
+        dofs[term] = rank_with - rank_without
+    whole, rank = design.explained(terms, products_PK)
+    return sums, np.maximum((centred_NK**2).sum(axis=0) - whole, 0.0), dofs, rank
 
 
 def _balanced(factors: Sequence[str], levels: Sequence[Mapping[str, object]]) -> bool:

@@ -66,7 +66,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Mean:
-    """One configuration over its seeds. `sd` is None under two seeds or where the table does not say."""
+    """One configuration over its seeds. `sd` is None under two seeds or where the table does not say.
+
+    A seed that several runs carry counts once, with their mean; where all carry the same one, each run counts, and the
+    spread is that of the software and the machine.
+    """
 
     place: Place
     value: float
@@ -152,6 +156,12 @@ def _order(place: Place) -> tuple[Any, ...]:
 
 
 def _mean(place: Place, runs: Sequence[Run]) -> Mean:
+    num_diverged = sum(run.diverged for run in runs)
+    seeds = _repeated_seeds(runs)
+    if seeds:
+        values = tuple(seeds.values())
+        middle, sd = statistics.fmean(values), statistics.stdev(values)
+        return Mean(place, middle, sd, len(seeds), num_diverged, tuple(seeds.items()), tuple(runs))
     total = sum(run.num_seeds for run in runs)
     value = math.fsum(run.num_seeds * run.value for run in runs) / total
     known = all(run.num_seeds == 1 or run.sd is not None for run in runs)
@@ -163,10 +173,20 @@ def _mean(place: Place, runs: Sequence[Run]) -> Mean:
         value=value,
         sd=math.sqrt(squares / (total - 1)) if known and total > 1 else None,
         num_seeds=total,
-        num_diverged=sum(run.diverged for run in runs),
+        num_diverged=num_diverged,
         by_seed=tuple((run.seed, run.value) for run in runs if run.seed is not None and run.num_seeds == 1),
         runs=tuple(runs),
     )
+
+
+def _repeated_seeds(runs: Sequence[Run]) -> dict[str, float]:
+    """Return the mean of every seed, where several are named and one of them more than once; else nothing."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.seed is None or run.num_seeds != 1:
+            return {}
+        found[run.seed].append(run.value)
+    return {seed: statistics.fmean(values) for seed, values in found.items()} if 1 < len(found) < len(runs) else {}
 
 
 def noise(members: Iterable[Mean]) -> dict[Pairs, Noise]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from welltuned.analysis.runs import Run
 from welltuned.analysis.wording import plural
 from welltuned.audit import columns as recognition
-from welltuned.audit import diverged
+from welltuned.audit import diverged, repeats, units
 from welltuned.audit.columns import Columns
 from welltuned.audit.records import Book, Entry, Request, Sheet, Side, Unscored
 from welltuned.audit.rows import Reader, Row, read_row, setting_names
+from welltuned.audit.wording import listed
 from welltuned.errors import InputError, problem
 
 
@@ -18,41 +19,41 @@ def book(sheet: Sheet, columns: Columns, request: Request) -> Book:
     """Read every row. Raises InputError that names the rows which hold text where a number belongs."""
     metric = columns.names["metric"][0]
     higher = _direction(metric, request)
-    reader = Reader(sheet, columns, setting_names(columns))
+    reader = Reader(sheet, columns, setting_names(columns), lower_is_better=not higher)
     rows = [read_row(reader, row, place) for row, place in zip(sheet.rows, sheet.places, strict=True)]
     if reader.wrong:
         raise InputError(reader.problems())
-    values = [row.entry.run.value for row in rows if row.has_value]
-    share = recognition.is_share(metric) or (columns.has("num_items") and higher and _within(values, 100.0))
-    percent = share and (reader.percent or not _within(values, 1.0))
-    _check_share(metric, values, share and percent)
-    scored, unscored, notes = _scored(rows, higher, share)
+    found = repeats.of_rows(sheet, columns, rows)
+    measured, side, unit_notes = units.measured(columns, found.rows, higher)
+    scored, unscored, notes = _scored(measured, side)
     if not scored:
         got = f"no number in any of {plural(len(rows), 'row')}"
         raise InputError(problem(f"{sheet.source}, column {metric}", got, "at least one", "choose another column"))
-    choosing, judging, more = _sides(scored, Side((), metric, higher, share, percent))
+    choosing, judging, more = _sides(scored, side)
     return Book(
         source=sheet.source,
         choosing=choosing,
         judging=judging,
         stated=frozenset(role for role in recognition.NAMES if columns.has(role)),
-        used=_used(columns),
-        notes=(*notes, *more),
+        used=_used(columns, found.copies),
+        notes=(*_copies(found.copies), *unit_notes, *notes, *more),
+        doubts=found.doubts,
+        unread=found.unread,
         unscored=tuple(unscored),
     )
 
 
-def _scored(rows: Sequence[Row], higher: bool, share: bool) -> tuple[list[Entry], list[Unscored], list[str]]:
+def _scored(rows: Sequence[Row], side: Side) -> tuple[list[Entry], list[Unscored], list[str]]:
     """Part the rows into runs with a number and rows without; diverged runs get the number they count with."""
     fine = [row for row in rows if row.has_value]
     scored = [_marked(row) for row in fine]
     unvalued = [entry for row in rows if not row.has_value and row.num_diverged for entry in _places(row, fine)]
-    counted = diverged.valued(scored, unvalued, higher, share)
+    counted = diverged.valued(scored, unvalued, side.higher_is_better, side.is_share)
     missing = [row for row in rows if not row.has_value and not row.num_diverged]
     unscored = [Unscored(row.entry.place, row.entry.run.method, _why(row)) for row in missing]
     lost = [entry for entry in unvalued if all(entry.place != one.place for one in counted)]
     unscored += [Unscored(one.place, one.run.method, "diverged, on a problem without any number") for one in lost]
-    return [*scored, *counted], unscored, _divergence_notes(fine, counted, share)
+    return [*scored, *counted], unscored, _divergence_notes(rows, counted, side.is_share)
 
 
 def _marked(row: Row) -> Entry:
@@ -83,11 +84,15 @@ def _why(row: Row) -> str:
     return f"no number, status '{row.status}'" if row.status else "no number"
 
 
-def _divergence_notes(fine: Sequence[Row], counted: Sequence[Entry], share: bool) -> list[str]:
+def _divergence_notes(rows: Sequence[Row], counted: Sequence[Entry], share: bool) -> list[str]:
     notes: list[str] = []
+    spelled = [row.entry.place for row in rows if row.is_nan]
+    if spelled:
+        notes.append(f"NaN where lower is better is a run that diverged: {listed(spelled)}.")
     if counted:
         with_what = "no item right" if share else "the worst finished value of the same problem, the kindest there is"
         notes.append(f"{plural(len(counted), 'diverged run')} without a number of its own: counted with {with_what}.")
+    fine = [row for row in rows if row.has_value]
     means = [row for row in fine if row.num_diverged and not (row.num_diverged == 1 and row.entry.run.num_seeds == 1)]
     if means:
         total = sum(row.num_diverged for row in means)
@@ -137,17 +142,19 @@ def _direction(metric: str, request: Request) -> bool:
     return found
 
 
-def _within(values: Sequence[float], most: float) -> bool:
-    return all(0.0 <= value <= most for value in values)
-
-
-def _check_share(metric: str, values: Sequence[float], percent: bool) -> None:
-    outside = [value for value in values if not 0.0 <= value <= 100.0] if percent else []
-    if outside:
-        expected = "shares of items, from 0 to 1 or from 0 to 100 per cent"
-        raise InputError(problem(f"column {metric}", outside[0], expected, "correct it, or choose another column"))
-
-
-def _used(columns: Columns) -> tuple[tuple[str, str], ...]:
+def _used(columns: Columns, copies: Sequence[str]) -> tuple[tuple[str, str], ...]:
     named = [(role, ", ".join(names)) for role, names in columns.names.items() if names]
-    return (*named, *((role, f"“{value}” for every row") for role, value in columns.values.items()))
+    given = [(role, f"“{value}” for every row") for role, value in columns.values.items()]
+    left = [("not read", ", ".join(columns.unread))] if columns.unread else []
+    return (*named, *given, *left, *([("copies, left out", _counted(copies))] if copies else ()))
+
+
+def _copies(copies: Sequence[str]) -> list[str]:
+    """Say which rows were left out because they repeat another."""
+    if not copies:
+        return []
+    return [f"Rows all of whose cells are those of an earlier row are copies, and left out: {_counted(copies)}."]
+
+
+def _counted(copies: Sequence[str]) -> str:
+    return f"{plural(len(copies), 'row')}, {listed(copies)}"

@@ -35,7 +35,7 @@ def repeats(facts: Facts) -> list[Finding]:
 
 def noise(facts: Facts) -> list[Finding]:
     """Count the comparisons for which no noise can be computed, and say what would give it."""
-    blind = [one for one in facts.conclusions if not one.noise.known]
+    blind = [one for one in facts.conclusions if one.difference is not None and not one.noise.known]
     if not blind:
         return []
     text = (
@@ -59,7 +59,7 @@ def selection(facts: Facts) -> list[Finding]:
     """Say what choosing by the numbers that are shown adds: measured by leaving seeds out, and bounded."""
     most = max(facts.tuned, key=lambda row: row.num_configurations)
     tried = most.num_configurations
-    if facts.book.fresh or tried < 2:
+    if facts.book.fresh or tried < 2 or most.headline is None:
         return []
     side = facts.book.judging
     on = "the test split itself" if {run.split for run in side.table.runs} == {"test"} else "the numbers that are shown"

@@ -12,13 +12,13 @@ def criterion(facts: Facts) -> list[Finding]:
     found: list[Finding] = []
     for name, least in NEEDED.items():
         knobs = [row.knob(name) for row in facts.base]
-        if any(knob.passes is False for knob in knobs):
+        failing = sum(knob.count is not None and knob.count < least for knob in knobs)
+        if failing:
             counts = counts_text(name, [knob.count for knob in knobs])
-            failing = sum(knob.passes is False for knob in knobs)
             where = f" on {failing} of {len(knobs)} problems" if len(knobs) > 1 else ""
             text = f"The baseline {facts.baseline} was given {counts}, fewer than {least}{where}."
             found.append(Finding("baseline", True, text))
-        elif any(knob.passes is None for knob in knobs):
+        elif any(knob.count is None for knob in knobs):
             do = f"write --column {name}=NAME or --value {name}=VALUE if you know"
             text = f"Which {NOUNS[name]}s the baseline {facts.baseline} was given is not said; {do}."
             found.append(Finding("baseline", True, text))
@@ -57,4 +57,8 @@ def edges(facts: Facts) -> list[Finding]:
     if single:
         text = f"A single learning rate, hence none tuned: {named(single, facts)}."
         found.append(Finding("edge", True, text))
+    tied = [row for row in facts.tuned if row.knob("learning_rate").is_tied]
+    if tied:
+        text = "One learning rate at the best batch size and rank, others only elsewhere, hence none tuned"
+        found.append(Finding("edge", True, f"{text}: {named(tied, facts)}."))
     return found

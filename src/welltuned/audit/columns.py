@@ -42,9 +42,17 @@ SEVERAL = frozenset({"method", "problem", "setting"})  # roles whose columns are
 NOT_A_VALUE = frozenset({"metric", "diverged", "status", "setting"})  # roles that are not the same for every row
 
 LOWER = frozenset(("loss", "nll", "perplexity", "ppl", "error", "wer", "cer", "bpb", "mse", "mae", "rmse"))
-SHARES = frozenset(("accuracy", "acc", "em", "correct", "pass", "pass1"))  # of items: an item is right or wrong
+SHARES = frozenset(("accuracy", "acc", "em", "match", "correct", "pass", "pass1"))  # of items: each right or wrong
+NOT_OF_ITEMS = frozenset(("token", "tokens", "balanced", "macro", "weighted"))  # shares whose items are not the tests'
+COUNTS = frozenset(("num", "n", "number", "count", "total"))  # "num_correct": so many items were right
 HIGHER = SHARES | {"f1", "bleu", "rouge", "rouge1", "rouge2", "rougel", "auc", "mcc"}
 OUTCOMES = LOWER | HIGHER | {"score"}  # of a score, which way is better is asked
+NO_SETTINGS = frozenset(  # words of columns that name a repeat, or tell what it cost
+    (
+        *("run", "trial", "repeat", "replicate", "rep", "id", "index", "time", "date", "note", "notes", "seconds"),
+        *("minutes", "hours", "runtime", "duration", "memory", "mem", "gib", "gb", "mb", "bytes"),
+    )
+)
 SPREADS = frozenset(("sd", "std", "stdev", "stddev", "se", "stderr", "sem", "ci", "var", "min", "max"))
 
 
@@ -54,7 +62,8 @@ class Columns:
 
     names: Mapping[str, tuple[str, ...]]
     values: Mapping[str, str]
-    other_metrics: tuple[str, ...]  # columns that look like a metric, too
+    unread: tuple[str, ...]  # columns that have no role
+    given: frozenset[str]  # roles whose columns the caller named
 
     def has(self, role: str) -> bool:
         """Say whether a role has a column or a value."""
@@ -81,7 +90,7 @@ def recognise(sheet: Sheet, request: Request) -> Columns:
             expected = "a role that can be the same in every row"
             wrong.append(problem("--value", role, expected, f"write --column {role}=NAME"))
     found = {role: names for role in NAMES if role not in values and (names := _named(role, sheet, given, wrong))}
-    metric, others = _metric(sheet, given, wrong)
+    metric = _metric(sheet, given, wrong)
     if "sd" not in found and "sd" not in values:  # "accuracy_std" beside "accuracy"
         spreads = [name for name in sheet.columns if metric and normal(name) in _spreads_of(metric)]
         found |= {"sd": (spreads[0],)} if len(spreads) == 1 else {}
@@ -89,7 +98,10 @@ def recognise(sheet: Sheet, request: Request) -> Columns:
         wrong.append(_missing("method", sheet, "write --column method=NAME, or --value method=lora if all rows are"))
     if wrong:
         raise InputError(wrong)
-    return Columns({**found, "metric": (metric,)}, values, others)
+    read = {**found, "metric": (metric,)}
+    used = {name for names in read.values() for name in names}
+    unread = tuple(name for name in sheet.columns if name not in used)
+    return Columns(read, values, unread, frozenset(given))
 
 
 def role_of(name: str) -> str:
@@ -128,10 +140,30 @@ def direction(metric: str) -> bool | None:
 def is_share(metric: str) -> bool:
     """Say whether a metric's name means a share of items that are right.
 
-    >>> is_share("test_accuracy"), is_share("rouge1")
+    >>> is_share("test_accuracy"), is_share("exact match"), is_share("rouge1"), is_share("mean_token_accuracy")
+    (True, True, False, False)
+    """
+    words = set(normal(metric).split("_"))
+    return bool(words & SHARES) and not words & NOT_OF_ITEMS and not is_count(metric)
+
+
+def is_count(metric: str) -> bool:
+    """Say whether a metric's name means how many items are right.
+
+    >>> is_count("num_correct"), is_count("correct")
     (True, False)
     """
-    return bool(set(normal(metric).split("_")) & SHARES)
+    words = set(normal(metric).split("_"))
+    return "correct" in words and bool(words & COUNTS)
+
+
+def may_tell_apart(name: str) -> bool:
+    """Say whether an unread column may be a setting: it is no outcome, no cost and no name of a repeat.
+
+    >>> may_tell_apart("epoch"), may_tell_apart("train_loss"), may_tell_apart("run_id")
+    (True, False, False)
+    """
+    return not set(normal(name).split("_")) & (OUTCOMES | SPREADS | NO_SETTINGS)
 
 
 def split_of(metric: str) -> str | None:
@@ -157,19 +189,18 @@ def _named(role: str, sheet: Sheet, given: Mapping[str, tuple[str, ...]], wrong:
     return ()
 
 
-def _metric(sheet: Sheet, given: Mapping[str, tuple[str, ...]], wrong: list[str]) -> tuple[str, tuple[str, ...]]:
+def _metric(sheet: Sheet, given: Mapping[str, tuple[str, ...]], wrong: list[str]) -> str:
     """Return the metric's column: the one asked for, else the test metric, the only one, the validation metric."""
     candidates = [name for name in sheet.columns if set(normal(name).split("_")) & OUTCOMES and not _spread(name)]
     if given.get("metric"):
-        name = given["metric"][0]
-        return name, tuple(other for other in candidates if other != name)
+        return given["metric"][0]
     exact = [name for name in sheet.columns if normal(name) in NAMES["metric"]]
     tiers = [exact, *([name for name in candidates if split_of(name) == split] for split in SPLITS)]
     best = next((tier for tier in tiers if tier), [])
     if len(best) == 1:
-        return best[0], tuple(name for name in candidates if name != best[0])
+        return best[0]
     wrong.append(_candidates("metric", best) if best else _missing("metric", sheet, "write --column metric=NAME"))
-    return "", ()
+    return ""
 
 
 SPLITS = ("test", None, "validation", "train")  # whose metric is meant where there are several, the first first

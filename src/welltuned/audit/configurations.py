@@ -39,6 +39,12 @@ def shares_seed(one: Mean) -> bool:
     return len(one.runs) > 1 and len(seeds) == 1 and None not in seeds
 
 
+def repeats_seed(one: Mean) -> bool:
+    """Say whether one of a configuration's several seeds stands in more than one run."""
+    seeds = [run.seed for run in one.runs]
+    return None not in seeds and 1 < len(set(seeds)) < len(seeds)
+
+
 def num_items(one: Mean) -> int | None:
     """Return the number of test items, None where it is not stated or not the same for all runs."""
     found = {run.num_items for run in one.runs if not run.diverged or run.num_items is not None}

@@ -38,13 +38,14 @@ HOW = (
     Explained(
         "Noise",
         "The standard error of a difference: low, if two methods agree on most test items, and high, if they answer "
-        "independently; seeds by paired or Welch's t, else from repeats pooled over configurations; items binomial.",
+        "independently; seeds by paired or Welch's t, else from repeats pooled over configurations; items "
+        "binomial. Each end has degrees of freedom of its own.",
     ),
     Explained(
         "Survives",
         "The loser was tuned (3 learning rates, the best inside, no fewer batch sizes and ranks than the winner), and "
         "the difference exceeds the high noise, with Holm's correction, and after what choosing the best of k adds "
-        "(sigma sqrt(2 ln k)).",
+        "(sigma sqrt(2 ln k)). It holds of the two configurations that are named.",
     ),
     Explained("Does not survive", "The difference lies within the low noise."),
     Explained("Cannot be told", "Everything else; the reasons stand beside it."),
@@ -53,6 +54,11 @@ HOW = (
         "Each is one number with an interval and a region: supported inside it, contradicted outside, else undecided.",
     ),
 )
+
+
+def kind(one: Finding) -> str:
+    """Return the word before a finding: of what kind it is, and whether it is serious."""
+    return f"serious: {one.kind}" if one.serious else one.kind
 
 
 def title(audit: Audit) -> str:
@@ -70,7 +76,7 @@ def opening(audit: Audit) -> str:
 def sections(audit: Audit) -> tuple[Section, ...]:
     """Return what follows the verdict."""
     return (
-        Section("Findings", findings=audit.findings),
+        Section("Findings", findings=tuple(sorted(audit.findings, key=lambda one: not one.serious))),
         Section("What was tuned for whom", table=tuned_sheet(audit)),
         _tabled("Which conclusions survive", conclusions_sheet(audit), "The table compares no methods."),
         _tabled("Flips", flips_sheet(audit), "No method shares two or more configurations with the baseline."),

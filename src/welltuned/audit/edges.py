@@ -1,7 +1,8 @@
 """Best values on the edge of what was tried: an optimum there is no optimum, since a better one may lie beyond.
 
-The edge is looked for where the other two knobs and all settings are those of the best configuration; where nothing
-else was tried there, over all values.
+The edge is looked for where the other two knobs and all settings are those of the best configuration. Where nothing
+else was tried there: of a learning rate at the same batch size and rank, whatever the settings, and no further, since
+a rate that was varied only together with the batch size was not tuned; of the others over all values.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,18 @@ def value_of(one: Mean, knob: str) -> float | None:
     return values[KNOBS.index(knob)]
 
 
-def edge(knob: str, mine: Sequence[Mean], winner: Mean) -> str | None:
-    """Say at which end of the values tried the best one is: "low", "high", "" inside; None where none can be told."""
+def tried(knob: str, mine: Sequence[Mean], winner: Mean) -> list[float]:
+    """Return the values among which the best one was found, ascending."""
     same = [one for one in mine if _others(one, knob) == _others(winner, knob)]
     values = _tried(same, knob)
-    if len(values) < 2:
-        values = _tried(mine, knob)
-    chosen = value_of(winner, knob)
+    if len(values) > 1:
+        return values
+    near = [one for one in mine if _sizes(one, knob) == _sizes(winner, knob)] if knob == "learning_rate" else mine
+    return _tried(near, knob)
+
+
+def edge(values: Sequence[float], chosen: float | None) -> str | None:
+    """Say at which end of the values tried the best one is: "low", "high", "" inside; None where none can be told."""
     if len(values) < 2 or chosen is None:
         return None
     return "low" if chosen == values[0] else "high" if chosen == values[-1] else ""
@@ -34,4 +40,8 @@ def _tried(configurations: Sequence[Mean], knob: str) -> list[float]:
 
 
 def _others(one: Mean, knob: str) -> tuple[object, ...]:
-    return (*(value_of(one, other) for other in KNOBS if other != knob), one.place.setting, one.place.num_train)
+    return (*_sizes(one, knob), one.place.setting)
+
+
+def _sizes(one: Mean, knob: str) -> tuple[object, ...]:
+    return (*(value_of(one, other) for other in KNOBS if other != knob), one.place.num_train)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from welltuned.analysis.flips import Flips
 from welltuned.analysis.grid import Mean
+from welltuned.analysis.runs import Pairs
 from welltuned.audit.conclusions import Conclusion
 from welltuned.audit.records import Book
 from welltuned.audit.tuned import Tuned
@@ -36,6 +37,21 @@ class Facts:
     def base(self) -> tuple[Tuned, ...]:
         """Return the baseline's rows."""
         return tuple(row for row in self.tuned if row.method == self.baseline)
+
+    @property
+    def unchosen(self) -> tuple[str, ...]:
+        """Return the methods that have numbers which judge, on some problem, and none that choose."""
+        known = {(row.method, row.problem) for row in self.tuned}
+        runs = self.book.judging.table.runs
+        return tuple(dict.fromkeys(run.method for run in runs if (run.method, run.problem) not in known))
+
+    @property
+    def by_problem(self) -> dict[Pairs, set[str]]:
+        """Return the methods on each problem."""
+        found: dict[Pairs, set[str]] = {}
+        for row in self.tuned:
+            found.setdefault(row.problem, set()).add(row.method)
+        return found
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -22,9 +22,10 @@ def write(audit: Audit, folder: Path) -> Path:
     """Write audit.html, audit.md, audit.json, and CSV files; return the path of the HTML page."""
     if folder.exists() and not folder.is_dir():
         raise InputError(problem("--to", str(folder), "a folder", "name another one"))
-    folder.mkdir(parents=True, exist_ok=True)
     found = as_json(audit)
-    _write(folder / "audit.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(found, indent=2, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "audit.json", text)
     _write_csv(folder / "tuned.csv", found["tuned"])
     _write_csv(folder / "conclusions.csv", found["conclusions"])
     _write_csv(folder / "claims.csv", found["claims"])
@@ -80,8 +81,8 @@ def _tuned(row: Tuned) -> dict[str, Any]:
         "best_learning_rate": place.learning_rate,
         "best_batch_size": place.batch_size,
         "best_rank": place.rank,
-        "value": row.headline.value,
-        "sd": row.headline.sd,
+        "value": row.headline.value if row.headline else None,
+        "sd": row.headline.sd if row.headline else None,
     }
 
 
@@ -98,7 +99,8 @@ def _conclusion(one: Conclusion) -> dict[str, Any]:
         "scope": "; ".join(one.scope),
         "se_low": one.noise.low,
         "se_high": one.noise.high,
-        "degrees_of_freedom": None if math.isinf(one.noise.degrees) else one.noise.degrees,
+        "degrees_of_freedom_low": None if math.isinf(one.noise.low_degrees) else one.noise.low_degrees,
+        "degrees_of_freedom": None if math.isinf(one.noise.high_degrees) else one.noise.high_degrees,
         "noise_from": one.noise.source,
         "p_value": one.p_value,
         "p_holm": one.adjusted_p,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from welltuned.analysis.wording import plural
 from welltuned.audit import checks_noise, checks_tuning
-from welltuned.audit.facts import Facts, Finding
+from welltuned.audit.facts import Facts, Finding, named
 from welltuned.audit.wording import listed
 
 
@@ -23,12 +23,12 @@ def _flips(facts: Facts) -> list[Finding]:
     both = [one for one in facts.flips if one.side(one.one) and one.side(one.other)]
     if not both:
         return []
-    named = [
+    shown = [
         f"{one.one} ahead in {len(one.side(one.one))}, {one.other} in {len(one.side(one.other))} of "
         f"{len(one.configurations)}"
         for one in both
     ]
-    text = f"Whoever fixes one configuration for both finds either order: {listed(named)}."
+    text = f"Whoever fixes one configuration for both finds either order: {listed(shown)}."
     return [Finding("flips", True, text)]
 
 
@@ -36,23 +36,39 @@ def _diverged(facts: Facts) -> list[Finding]:
     counts: Counter[str] = Counter()
     for entry in facts.book.choosing.entries:
         counts[entry.run.method] += entry.run.diverged
-    named = [f"{method} {count}" for method, count in counts.items() if count]
-    if not named:
+    shown = [f"{method} {count}" for method, count in counts.items() if count]
+    if not shown:
         return []
-    return [Finding("diverged", False, f"{plural(counts.total(), 'run')} diverged and counted: {listed(named)}.")]
+    return [Finding("diverged", False, f"{plural(counts.total(), 'run')} diverged and counted: {listed(shown)}.")]
 
 
 def _unscored(facts: Facts) -> list[Finding]:
     rows = facts.book.unscored
     if not rows:
         return []
-    named = [f"{row.place} ({row.method}: {row.why})" for row in rows]
-    text = f"{plural(len(rows), 'row')} without a number, in no average: {listed(named)}."
+    shown = [f"{row.place} ({row.method}: {row.why})" for row in rows]
+    text = f"{plural(len(rows), 'row')} without a number, in no average: {listed(shown)}."
     return [Finding("missing", True, text)]
 
 
+def _unjudged(facts: Facts) -> list[Finding]:
+    """Name the methods whose chosen configuration has no number of the kind that judges, or that nothing chose."""
+    rows = [row for row in facts.tuned if row.headline is None]
+    found: list[Finding] = []
+    if rows:
+        text = f"No {facts.book.judged_by} of the best configuration, hence no comparison: {named(rows, facts)}."
+        found.append(Finding("missing", True, text))
+    if facts.unchosen:
+        text = (
+            f"A {facts.book.judged_by} without one that could have chosen it, hence not used: {listed(facts.unchosen)}."
+        )
+        found.append(Finding("missing", True, text))
+    return found
+
+
 def _reading(facts: Facts) -> list[Finding]:
-    return [Finding("reading", False, note) for note in facts.book.notes]
+    doubts = [Finding("reading", True, doubt) for doubt in facts.book.doubts]
+    return [*doubts, *(Finding("reading", False, note) for note in facts.book.notes)]
 
 
 CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
@@ -67,5 +83,6 @@ CHECKS: tuple[Callable[[Facts], list[Finding]], ...] = (
     _flips,
     _diverged,
     _unscored,
+    _unjudged,
     _reading,
 )

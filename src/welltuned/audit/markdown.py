@@ -21,7 +21,8 @@ def page(audit: Audit) -> str:
 
 def _section(part: Section) -> list[str]:
     lines = [f"## {part.title}", ""]
-    lines += [f"- {'**' + one.kind + '**' if one.serious else one.kind}: {escaped(one.text)}" for one in part.findings]
+    kinds = [f"**{content.kind(one)}**" if one.serious else content.kind(one) for one in part.findings]
+    lines += [f"- {kind}: {escaped(one.text)}" for kind, one in zip(kinds, part.findings, strict=True)]
     lines += [f"- **{one.term}.** {escaped(one.text)}" for one in part.terms]
     lines += [""] if part.findings or part.terms else []
     lines += [table(part.table), ""] if part.table else []

@@ -5,8 +5,9 @@ The difference of two configurations over s seeds each, on n test items that bot
     high = sqrt(seeds^2 + items^2)                             the two answer independently
 with seeds that of the differences by seed, where both have the same ones, else seeds^2 = sd_a^2/s_a + sd_b^2/s_b
 (Welch's degrees of freedom, or those of repeats pooled over configurations) and items^2 = p_a(1-p_a)/n + p_b(1-p_b)/n
-(binomial). A table does not say how often two methods answer differently, so that both ends are needed: what low cannot
-tell apart is noise, and what high tells apart is not.
+(binomial, with infinite degrees of freedom). The larger of low's two parts brings its own degrees of freedom, high has
+Satterthwaite's of both. A table does not say how often two methods answer differently, so that both ends are needed:
+what low cannot tell apart is noise, and what high tells apart is not.
 """
 
 import math
@@ -43,13 +44,17 @@ class Noise:
     items: float | None  # standard error from test items alone, answered independently
     low: float | None
     high: float | None  # None: the noise of seeds is not known, or only from below
-    degrees: float  # of freedom, for Student's t; infinite where only items are known
+    low_degrees: float  # of freedom, for Student's t: those of the seeds, infinite where the items' part is the larger
+    high_degrees: float  # Satterthwaite's of both
     source: str
 
     @property
     def known(self) -> bool:
         """Say whether there is any noise to compare with."""
         return self.low is not None and self.low > 0
+
+
+UNKNOWN = Noise(None, None, None, None, math.inf, math.inf, "one of the two has no number")
 
 
 def pooled(configurations: Sequence[Mean], where: str) -> SeedNoise | None:
@@ -71,14 +76,15 @@ def of_difference(one: Mean, other: Mean, configurations: Sequence[Mean], side: 
     seeds, degrees, source, bound = _seeds(one, other, configurations)
     items = _items(one, other, side)
     if seeds is None and items is None:
-        return Noise(None, None, None, None, math.inf, source)
+        return Noise(None, None, None, None, math.inf, math.inf, source)
     least = (items or 0.0) * math.sqrt(PAIRED_SHARE / min(one.num_seeds, other.num_seeds))
     return Noise(
         seeds=seeds,
         items=items,
         low=max(seeds or 0.0, least),
+        low_degrees=degrees if (seeds or 0.0) >= least else math.inf,
+        high_degrees=satterthwaite(seeds or 0.0, degrees, items or 0.0),
         high=None if seeds is None or bound else math.hypot(seeds, items or 0.0),
-        degrees=degrees,
         source=source if items is None else f"{source}; binomial noise of the test items",
     )
 
@@ -122,6 +128,18 @@ def welch(sd_a: float, n_a: int, sd_b: float, n_b: int) -> tuple[float, float]:
     if a + b == 0:
         return 0.0, float(n_a + n_b - 2)
     return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
+
+
+def satterthwaite(seeds: float, degrees: float, items: float) -> float:
+    """Return the degrees of freedom of sqrt(seeds^2 + items^2), those of items being infinite.
+
+    >>> satterthwaite(1.0, 4.0, 0.0), satterthwaite(1.0, 4.0, 1.0), satterthwaite(0.0, 4.0, 1.0)
+    (4.0, 16.0, inf)
+    """
+    if not items:
+        return degrees
+    above = 1 + (items / seeds) * (items / seeds) if seeds else math.inf
+    return degrees * above * above
 
 
 def _items(one: Mean, other: Mean, side: Side) -> float | None:

@@ -13,6 +13,7 @@ MISSING = frozenset({"", "-", "–", "—", "na", "n/a", "nan", "none", "null", 
 TRUE, FALSE = frozenset({"true", "yes", "y", "t"}), frozenset({"false", "no", "n", "f"})
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?"
 _PLAIN = re.compile(rf"({_NUMBER})\s*(%?)", re.IGNORECASE)
+_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*%?")
 _SPREAD = re.compile(
     rf"({_NUMBER})\s*%?\s*(?:(?:±|\+/-|\+-|\\pm)\s*({_NUMBER})\s*%?|\(±?\s*({_NUMBER})\s*%?\s*\))", re.IGNORECASE
 )
@@ -36,6 +37,24 @@ def is_missing(cell: Cell) -> bool:
     if isinstance(cell, str):
         return cell.strip().casefold() in MISSING
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def is_nan(cell: Cell) -> bool:
+    """Say whether a cell spells out NaN, which is what a loss is after a run has diverged; an empty cell does not.
+
+    >>> is_nan("NaN"), is_nan(float("nan")), is_nan(""), is_nan(None)
+    (True, True, False, False)
+    """
+    return cell.strip().casefold() == "nan" if isinstance(cell, str) else isinstance(cell, float) and math.isnan(cell)
+
+
+def has_decimal_comma(cell: Cell) -> bool:
+    """Say whether a cell is a number that is written with a comma where we read a point.
+
+    >>> has_decimal_comma("61,2"), has_decimal_comma("0,0001"), has_decimal_comma("1e-03, 3e-03")
+    (True, True, False)
+    """
+    return isinstance(cell, str) and _COMMA.fullmatch(cell.strip()) is not None
 
 
 def number(cell: Cell) -> Reading | None:

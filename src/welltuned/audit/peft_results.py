@@ -22,7 +22,7 @@ TRAINING = ("dtype", "max_seq_length", "max_steps", "optimizer_type", "lr_schedu
 
 def is_result(found: Any) -> bool:
     """Say whether a parsed JSON file is the result of one run."""
-    return isinstance(found, dict) and {"run_info", "train_info"} <= set(found)
+    return isinstance(found, dict) and all(isinstance(found.get(key), dict) for key in ("run_info", "train_info"))
 
 
 def read_folder(folder: Path) -> Sheet:
@@ -57,16 +57,16 @@ def of_results(source: str, results: Sequence[tuple[str, Any]]) -> Sheet:
 
 
 def _row(found: dict[str, Any]) -> dict[str, Cell]:
-    training: dict[str, Any] = found["run_info"].get("train_config", {})
+    training: dict[str, Any] = found["run_info"].get("train_config") or {}
     peft: dict[str, Any] = found["run_info"].get("peft_config") or {}
-    metrics: list[dict[str, Any]] = found["train_info"].get("metrics", [])
+    metrics: list[dict[str, Any]] = found["train_info"].get("metrics") or []
     tested = [one["test accuracy"] for one in metrics if "test accuracy" in one]
     valid = [one["valid accuracy"] for one in metrics if "valid accuracy" in one]
     row: dict[str, Cell] = {
         "method": _method(training, peft),
         "experiment": found["run_info"].get("experiment_name"),
         "model": training.get("model_id"),
-        "learning_rate": training.get("optimizer_kwargs", {}).get("lr"),
+        "learning_rate": (training.get("optimizer_kwargs") or {}).get("lr"),
         "batch_size": training.get("batch_size"),
         "rank": peft.get("r"),
         "seed": training.get("seed"),

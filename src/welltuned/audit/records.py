@@ -61,6 +61,10 @@ class Side:
         return 100.0 if self.percent else 1.0
 
 
+# What judges a configuration, where other numbers do than those that chose it.
+TEST_ROW, RERUN, GRADED = "test row", "fresh rerun", "graded rerun"
+
+
 @dataclass(frozen=True)
 class Unscored:
     """A row without a number, and why it counts for nothing."""
@@ -80,7 +84,10 @@ class Book:
     stated: frozenset[str]
     used: tuple[tuple[str, str], ...]  # role, the column or value that was read for it
     notes: tuple[str, ...] = ()  # what a reader must know of how the table was read
+    doubts: tuple[str, ...] = ()  # of the same, what can change a conclusion
+    unread: tuple[str, ...] = ()  # columns not read in which rows of one configuration and seed differ
     unscored: tuple[Unscored, ...] = ()
+    judged_by: str = TEST_ROW  # what a configuration needs to be judged, where `fresh`
 
     @property
     def fresh(self) -> bool:

@@ -12,6 +12,8 @@ from welltuned.audit.columns import Columns
 from welltuned.audit.parsing import Cell
 from welltuned.audit.records import Entry, Sheet
 
+LARGEST = 1e50  # a larger number is as good as infinite: the run diverged. Assumed; its square must be a number
+SPREAD = "a number >= 0 and not infinite"
 NAMED = 5  # rows named in one message before "and so many more"; assumed
 KNOBS = {"learning_rate": "a number > 0", "batch_size": "a whole number >= 1", "rank": "a whole number >= 0"}
 COUNTS = {"num_seeds": "a whole number >= 1", "num_items": "a whole number >= 1"}
@@ -25,7 +27,7 @@ class Reader:
     columns: Columns
     settings: tuple[str, ...]
     wrong: dict[tuple[str, str], list[str]] = field(default_factory=dict[tuple[str, str], list[str]])
-    percent: bool = False
+    lower_is_better: bool = False  # so that a spelled NaN is a loss that diverged
 
     def cell(self, role: str, row: Mapping[str, Cell]) -> Cell:
         """Return what a row says for a role: its column's cell, else the value of all rows, else None."""
@@ -35,6 +37,8 @@ class Reader:
     def complain(self, role: str, cell: Cell, expected: str, place: str) -> None:
         """Note that a cell cannot be read."""
         name = self.columns.one(role) or role
+        if parsing.has_decimal_comma(cell):
+            expected = f"{expected}, with a decimal point and without commas ('61.2', not '61,2')"
         self.wrong.setdefault((name, expected), []).append(f"{cell!r} in {place}")
 
     def problems(self) -> list[str]:
@@ -48,6 +52,8 @@ class Row:
 
     entry: Entry
     has_value: bool
+    percent: bool  # a % sign stood in the metric's cell
+    is_nan: bool  # the metric's cell spelled NaN, and lower is better
     num_diverged: int
     status: str
     rates: tuple[float, ...]
@@ -57,15 +63,16 @@ class Row:
 
 def read_row(reader: Reader, row: Mapping[str, Cell], place: str) -> Row:
     """Read one row; what cannot be read is noted in the reader."""
-    value, sd = _value(reader, row, place)
+    value, sd, percent = _value(reader, row, place)
+    is_nan = reader.lower_is_better and parsing.is_nan(reader.cell("metric", row))
     status = parsing.text(reader.cell("status", row))
     count = parsing.flag(reader.cell("diverged", row))
     if count is None:
         reader.complain("diverged", reader.cell("diverged", row), "true, false or a count", place)
-    count = count or int(diverged.is_diverged(status) or (value is not None and math.isinf(value)))
+    has_value = value is not None and abs(value) <= LARGEST
+    count = count or int(diverged.is_diverged(status) or is_nan or (value is not None and not has_value))
     lists = {role: _knob(reader, role, row, place, count > 0) for role in KNOBS}
     rates, batches, ranks = (lists[role] for role in KNOBS)
-    has_value = value is not None and math.isfinite(value)
     run = Run(
         method=_joined(reader, row, place),
         value=value if value is not None and has_value else 0.0,
@@ -81,23 +88,31 @@ def read_row(reader: Reader, row: Mapping[str, Cell], place: str) -> Row:
         setting=tuple((name, parsing.text(row.get(name))) for name in reader.settings),
     )
     whole = [tuple(int(number) for number in numbers) for numbers in (batches, ranks)]
-    return Row(Entry(run, place), has_value, count, status, rates, whole[0], whole[1])
+    return Row(Entry(run, place), has_value, percent, is_nan, count, status, rates, whole[0], whole[1])
 
 
-def _value(reader: Reader, row: Mapping[str, Cell], place: str) -> tuple[float | None, float | None]:
-    """Return the row's metric and its standard deviation, each None where it is missing."""
+def _value(reader: Reader, row: Mapping[str, Cell], place: str) -> tuple[float | None, float | None, bool]:
+    """Return the row's metric and its standard deviation, each None where it is missing, and whether it is in %."""
     cell, spread = reader.cell("metric", row), reader.cell("sd", row)
     reading = None if parsing.is_missing(cell) else parsing.number(cell)
     if reading is None and not parsing.is_missing(cell):
         reader.complain("metric", cell, "a number", place)
     beside = None if parsing.is_missing(spread) else parsing.number(spread)
-    if (beside is None and not parsing.is_missing(spread)) or (beside is not None and beside.value < 0):
-        reader.complain("sd", spread, "a number >= 0", place)
+    if (beside is None and not parsing.is_missing(spread)) or (beside is not None and not _is_spread(beside.value)):
+        reader.complain("sd", spread, SPREAD, place)
     if reading is not None and reading.sd is not None and beside is not None:
         reader.complain("sd", spread, "nothing, since the metric's cell has a ± of its own", place)
-    reader.percent |= reading is not None and reading.percent
-    sd = reading.sd if reading is not None and reading.sd is not None else beside.value if beside else None
-    return (reading.value if reading else None), sd
+    if reading is None:
+        return None, beside.value if beside else None, False
+    if beside is not None and beside.percent and not reading.percent and abs(reading.value) <= 1:
+        reader.complain("sd", spread, "a number in the metric's unit, which is not per cent here", place)
+    if reading.sd is not None and not _is_spread(reading.sd):
+        reader.complain("metric", cell, f"{SPREAD} behind the ±", place)
+    return reading.value, beside.value if beside else reading.sd, reading.percent
+
+
+def _is_spread(sd: float) -> bool:
+    return 0 <= sd <= LARGEST
 
 
 def _knob(reader: Reader, role: str, row: Mapping[str, Cell], place: str, several: bool) -> tuple[Any, ...]:
@@ -128,14 +143,17 @@ def _count(reader: Reader, role: str, row: Mapping[str, Cell], place: str) -> in
 def _joined(reader: Reader, row: Mapping[str, Cell], place: str) -> str:
     """Return the method's name: its columns' texts; of a column of true and false, its name where it is true."""
     parts: list[str] = []
-    for name in reader.columns.names.get("method", ()):
+    names = reader.columns.names.get("method", ())
+    for name in names:
         cell = row.get(name)
         text = parsing.text(cell)
         truth = text.casefold()
         parts += [name] if truth in parsing.TRUE else [text] if text and truth not in parsing.FALSE else []
     found = "+".join(parts) or reader.columns.values.get("method", "")
     if not found:
-        reader.complain("method", None, "a name", place)
+        got = next((cell for name in names if (cell := row.get(name))), None)
+        expected = "a name" if got is None else "a name that does not mean 'nothing' ('no adapter', for instance)"
+        reader.complain("method", got, expected, place)
     return found
 
 

@@ -4,9 +4,11 @@ A file may end in .gz. Studies of our own are read by `studies.py`, since they k
 """
 
 import csv
+import decimal
 import gzip
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +29,8 @@ def read(path: Path) -> Sheet:
     if not path.is_file():
         do = "check the path"
         raise InputError(problem("table", str(path), f"a file ({KINDS}) or a study's folder", do))
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    suffix = path.suffix.lower()
+    kind = path.with_suffix("").suffix.lower() if suffix == ".gz" else suffix
     if kind in (".csv", ".tsv"):
         sheet = _delimited(path, _text(path))
     elif kind == ".parquet":
@@ -44,16 +47,24 @@ def read(path: Path) -> Sheet:
 def _text(path: Path) -> str:
     data = path.read_bytes()
     try:
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        return (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise InputError(problem(str(path), str(error), "text in UTF-8", "save the table again as UTF-8")) from error
 
 
 def _delimited(path: Path, text: str) -> Sheet:
-    """Read CSV or TSV; the header says which sign separates, so that a semicolon CSV is read, too."""
-    head = text.partition("\n")[0]
-    separator = max("\t;,", key=lambda sign: (head.count(sign), sign == ","))
+    """Read CSV or TSV; the header says which sign separates, so that a semicolon CSV is read, too.
+
+    Signs in quotes separate nothing. Excel writes a line `sep=;` first, which says it outright.
+    """
+    head = text.partition("\n")[0].strip()
+    bare = re.sub(r'"[^"]*"', "", head)
+    separator = max("\t;,", key=lambda sign: (bare.count(sign), sign == ","))
     lines = _numbered(path, text, separator)
+    stated = re.fullmatch(r"sep=([;,\t])", head, re.IGNORECASE)
+    if stated:
+        lines = _numbered(path, text, stated.group(1))
+        next(lines)
     header = [name.strip() for name in next(lines, (0, []))[1]]
     repeated = [name for name, count in Counter(header).items() if count > 1]
     if repeated:
@@ -94,7 +105,15 @@ def _parquet(path: Path) -> Sheet:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise InputError(problem(str(path), str(error), "a Parquet file", "save the table again")) from error
-    return of_objects(str(path), rows, [f"row {number}" for number in range(1, len(rows) + 1)])
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    return of_objects(str(path), cells, [f"row {number}" for number in range(1, len(rows) + 1)])
+
+
+def _cell(value: Any) -> Any:
+    """Return a Parquet value as a cell: decimals are numbers, dates and the like text; what is nested stays so."""
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    return value if value is None or isinstance(value, str | int | float | dict | list) else str(value)
 
 
 def _json(path: Path, text: str, in_lines: bool) -> Sheet:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from welltuned.analysis.runs import ACCURACY, NLL, run_of
 from welltuned.audit.columns import role_of
-from welltuned.audit.records import Book, Entry, Request, Side, Unscored
+from welltuned.audit.records import GRADED, RERUN, Book, Entry, Request, Side, Unscored
 from welltuned.errors import InputError, problem
 from welltuned.records import Result, Role, Status
 from welltuned.store import Store, recorded
@@ -62,6 +62,7 @@ def of_study(source: str, results: Sequence[Result], metric: str) -> Book:
         stated=frozenset(("learning_rate", "batch_size", "rank", "seed", "diverged", "split")),
         used=(("metric", metric), ("chosen by", NLL)),
         unscored=tuple(unscored),
+        judged_by=GRADED if metric == ACCURACY else RERUN,
     )
 
 

@@ -46,7 +46,7 @@ def _given(row: Tuned, side: Side) -> tuple[str, ...]:
         f"{row.num_runs:,}",
         DASH if row.num_seeds is None else f"{row.num_seeds:,}",
         f"{row.num_diverged:,}",
-        value_text(row.headline.value, side),
+        value_text(None if row.headline is None else row.headline.value, side),
         passes,
     )
 
@@ -72,7 +72,7 @@ def brief_sheet(audit: Audit) -> TextTable:
                 f"{sum(row.num_runs for row in rows):,}",
                 _span([row.num_seeds for row in rows]),
                 f"{sum(row.num_diverged for row in rows):,}",
-                *(() if several else (value_text(rows[0].headline.value, side),)),
+                *(() if several else (value_text(headline.value if (headline := rows[0].headline) else None, side),)),
                 verdict,
             )
         )
@@ -86,9 +86,10 @@ def conclusion_lines(audit: Audit) -> list[str]:
     lines: list[str] = []
     for one in ordered(audit):
         where = f", {problem_text(one.problem, names)}" if names else ""
-        why = (one.reasons or ("; ".join(one.scope),))[0]
-        size = f"{difference_text(one.difference, side)}, noise {noise_text(one, side)}"
-        lines.append(f"{one.winner} > {one.loser}{where} ({size}): {one.standing.value}: {why}")
+        why = one.reasons[0] if one.reasons else "; ".join(one.scope)
+        size = f" ({difference_text(one.difference, side)}, noise {noise_text(one, side)})"
+        told = size if one.difference is not None else ""
+        lines.append(f"{one.winner} > {one.loser}{where}{told}: {one.standing.value}: {why}")
     return lines
 
 
@@ -103,9 +104,11 @@ def _span(counts: Sequence[int | None]) -> str:
 def ordered(audit: Audit) -> list[Conclusion]:
     """Return the conclusions in the order of interest: what beats the baseline first, then by how they stand."""
     rank = list(Standing)
-    return sorted(
-        audit.conclusions, key=lambda one: (one.loser != audit.baseline, rank.index(one.standing), -one.difference)
-    )
+
+    def place(one: Conclusion) -> tuple[bool, int, float]:
+        return one.loser != audit.baseline, rank.index(one.standing), -(one.difference or 0.0)
+
+    return sorted(audit.conclusions, key=place)
 
 
 def conclusions_sheet(audit: Audit) -> TextTable:

@@ -4,14 +4,14 @@ The criterion of a tuned baseline is that of the audit of 64 papers in "Learning
 least 3 learning rates, 3 batch sizes and 2 ranks. What a table does not say is None, which neither meets nor fails it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from welltuned.analysis.grid import Mean
 from welltuned.analysis.runs import Pairs
 from welltuned.audit import edges
 from welltuned.audit.configurations import best, group, key_of, of
-from welltuned.audit.records import Book
+from welltuned.audit.records import TEST_ROW, Book
 from welltuned.errors import InputError, problem
 
 NEEDED = {"learning_rate": 3, "batch_size": 3, "rank": 2}  # arXiv 2602.04998, its criterion
@@ -25,7 +25,8 @@ class Knob:
 
     name: str
     values: tuple[float, ...]  # distinct, ascending; empty: the table does not say
-    edge: str | None  # "low" | "high" | "" inside | None: one value only, or unknown
+    num_at_best: int  # of them, those among which the best was found (edges.py)
+    edge: str | None  # of these: "low" | "high" | "" inside | None: one value only, or unknown
 
     @property
     def count(self) -> int | None:
@@ -35,7 +36,12 @@ class Knob:
     @property
     def passes(self) -> bool | None:
         """Say whether there are enough for a tuned baseline, None where the table does not say."""
-        return None if self.count is None else self.count >= NEEDED[self.name]
+        return None if self.count is None else self.count >= NEEDED[self.name] and not self.is_tied
+
+    @property
+    def is_tied(self) -> bool:
+        """Say whether a learning rate was varied only together with the batch size or the rank: none was tuned."""
+        return self.name == "learning_rate" and len(self.values) > 1 and self.num_at_best < 2
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,8 @@ class Tuned:
     num_runs: int
     num_seeds: int | None  # distinct seeds; None: the table does not say
     num_diverged: int
-    chosen: Mean  # the configuration with the best mean
-    headline: Mean  # the same configuration where it is judged
+    chosen: Mean  # the configuration with the best mean; in a study, of those that were rerun
+    headline: Mean | None  # the same configuration where it is judged; None: it is not
 
     @property
     def passes(self) -> bool | None:
@@ -67,31 +73,33 @@ def tuned(book: Book) -> tuple[Tuned, ...]:
     """Return what each method was given on each problem, in the table's order."""
     chosen, judged = group(book.choosing), group(book.judging)
     keys = dict.fromkeys((run.problem, run.method) for run in book.choosing.table.runs)
-    return tuple(_tuned(book, of(chosen, method, where), judged) for where, method in keys)
+    by_key = {key_of(one): one for one in judged}
+    return tuple(_tuned(book, of(chosen, method, where), by_key) for where, method in keys)
 
 
-def _tuned(book: Book, mine: Sequence[Mean], judged: Sequence[Mean]) -> Tuned:
+def _tuned(book: Book, mine: Sequence[Mean], judged: Mapping[tuple[object, ...], Mean]) -> Tuned:
     runs = [run for one in mine for run in one.runs]
     seeds = {run.seed for run in runs if run.seed is not None}
     stated = max(run.num_seeds for run in runs)
-    winner = best(mine, book.choosing)
-    headline = next((one for one in judged if key_of(one) == key_of(winner)), winner) if book.fresh else winner
+    rerun = [one for one in mine if key_of(one) in judged] if book.fresh and book.judged_by != TEST_ROW else []
+    winner = best(rerun or mine, book.choosing)  # a search need not rerun the lowest loss of all
     return Tuned(
         method=winner.place.method,
         problem=winner.place.problem,
         knobs=tuple(_knob(name, mine, winner) for name in NEEDED),
         num_configurations=len(mine),
-        num_runs=sum(one.num_seeds for one in mine),
+        num_runs=sum(run.num_seeds for run in runs),
         num_seeds=len(seeds) or (stated if "num_seeds" in book.stated else None),
         num_diverged=sum(one.num_diverged for one in mine),
         chosen=winner,
-        headline=headline,
+        headline=judged.get(key_of(winner)) if book.fresh else winner,
     )
 
 
 def _knob(name: str, mine: Sequence[Mean], winner: Mean) -> Knob:
     values = tuple(sorted({value for one in mine if (value := edges.value_of(one, name)) is not None}))
-    return Knob(name, values, edges.edge(name, mine, winner))
+    found = edges.tried(name, mine, winner)
+    return Knob(name, values, len(found), edges.edge(found, edges.value_of(winner, name)))
 
 
 def baseline(methods: Sequence[str], wanted: str | None) -> str:

@@ -27,7 +27,7 @@ def page(audit: Audit) -> str:
 
 
 def _section(part: Section) -> str:
-    doubts = [(one.serious, one.kind, _shown(one.text)) for one in part.findings]
+    doubts = [(one.serious, content.kind(one), _shown(one.text)) for one in part.findings]
     made = _table(part.title, part.table) if part.table else ""
     terms = {one.term: one.text for one in part.terms}
     return "\n".join(

@@ -27,7 +27,7 @@ GPU_OVERHEAD = 1.2
 # gate, its activation, the other half and their product, of the MLP's size. Counted.
 WIDE_HIDDEN, HIDDEN, INNER = 2, 6, 4
 PLAIN_ATTENTION_BYTES = 6  # for each score: softmax in float32 and its bfloat16 copy. Counted; fused attention: none
-CHUNK_NUMBERS = 1 << 22  # of objectives/causal_lm.py
+CPU_NUMBERS, GPU_NUMBERS = 1 << 22, 1 << 26  # of objectives/causal_lm.py
 LOGITS_BYTES = 12  # for each logit of a chunk: itself, its float32 copy, and the gradient in both. Counted
 PASS_TOKENS = 16_384  # of evaluate/nll.py
 # Numbers that initialisations may hold of what they saw in training rows: sites are looked at in as many parts as that
@@ -105,7 +105,8 @@ def estimate(
     scores = _attention_bytes(configs[0], survey, device)
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
-    logits = LOGITS_BYTES * min(CHUNK_NUMBERS, rows * survey.mean_target_tokens * survey.vocab_size)
+    most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
+    logits = LOGITS_BYTES * min(most_logits, rows * survey.mean_target_tokens * survey.vocab_size)
     base = width * survey.num_parameters
     held = _quantised_bytes(survey, width) if quantised else base
     # read in float32, before there are adapters, and then only quantised
@@ -211,7 +212,7 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
 
 def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
     """Return what the scores of one layer keep for each token: nothing where attention is fused."""
-    plain = device == "cpu" and config.dtype == "bfloat16"  # models/attention.py
+    plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
     return PLAIN_ATTENTION_BYTES * survey.num_heads * survey.longest_tokens if plain else 0.0
 
 

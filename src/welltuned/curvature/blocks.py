@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from welltuned.curvature.linearised import Linearised
 from welltuned.curvature.local import Local
@@ -74,7 +74,7 @@ class Blocks:
 
     def _chunk(self, rows: np.ndarray) -> _Chunk:
         block = self.rows.table.block([rows], len(rows))
-        saved = Saved()
+        saved = Saved(self.model.base.model)
         with saved.counting():
             linearised = Linearised(self.model, self.state, block, self.sites, self.rows.num_targets)
             locals_ = [Local(member.group.part(member.site), linearised.seen[member.site]) for member in self.members]
@@ -167,9 +167,11 @@ def padded(tensor_NP: Tensor, length: int) -> Tensor:
 
 
 class Saved:
-    """Counts what graphs keep: every tensor that is saved for a backward pass, once."""
+    """Counts what graphs keep: every tensor that is saved for a backward pass, once; not what the model holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
+        held = (*network.parameters(), *network.buffers())
+        self._held = {tensor.untyped_storage().data_ptr() for tensor in held}
         self._seen: dict[int, int] = {}
 
     @property
@@ -183,5 +185,6 @@ class Saved:
 
     def _note(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        self._seen[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in self._held:
+            self._seen[storage.data_ptr()] = storage.nbytes()
         return tensor

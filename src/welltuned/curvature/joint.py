@@ -31,7 +31,7 @@ class Joint:
         masks = [torch.cat([group.own(site) for site in group.leaves], dim=1) for group in state.groups]
         self.length = max(mask.shape[1] for mask in masks)
         self.own_NP = torch.cat([padded(mask, self.length) for mask in masks])
-        saved = Saved()
+        saved = Saved(model.base.model)
         with saved.counting():
             _Graph(model, state.select([0]), rows, [rows.longest])
         self._most = max(1, graph_bytes // max(1, saved.num_bytes))  # rows whose graphs fit, of all trials together

@@ -30,20 +30,25 @@ def frozen(state: PackState, positions: Sequence[int], dtype: torch.dtype) -> Pa
 
 
 def _frozen(group: Group, inside: Sequence[int], start: int, dtype: torch.dtype) -> Group:
-    """Return a group whose tensors are all anchors, each in memory of its own: nothing of it is trained."""
+    """Return a group whose tensors are all anchors: nothing of it is trained, and what sites share is shared."""
     index = torch.tensor(inside, device=group.flat_NP.device)
     scalings = {site: scaling_N.index_select(0, index) for site, scaling_N in group.scalings.items()}
     anchors: dict[str, State] = {}
     parametrisation = group.parametrisation
-    for site in group.leaves:
-        tensors = {name: tensor.detach().index_select(0, index) for name, tensor in group.tensors(site).items()}
-        anchors[site] = _factors(tensors, scalings[site], dtype) if _is_low_rank(parametrisation) else tensors
-    if _is_low_rank(parametrisation):
+    is_low_rank = _is_low_rank(parametrisation)
+    for site, leaves in group.leaves.items():
+        own = group.tensors(site) if is_low_rank else {**leaves, **group.anchors[site]}
+        tensors = {name: tensor.detach().index_select(0, index) for name, tensor in own.items()}
+        anchors[site] = _factors(tensors, scalings[site], dtype) if is_low_rank else tensors
+    if is_low_rank:
         parametrisation = FACTORS
     none_NP = group.flat_NP.new_zeros(len(inside), 0)
     ranks = tuple(group.ranks[position] for position in inside)
     fixed = Group.fresh(parametrisation, start, none_NP, scalings, {}, anchors, ranks)
     fixed.leaves = {site: {} for site in anchors}
+    if not is_low_rank:
+        fixed.parts = group.parts
+        fixed.shared = {key: one if one.shape[0] == 1 else one[index] for key, one in group.shared.items()}
     return fixed
 
 

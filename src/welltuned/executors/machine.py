@@ -78,9 +78,29 @@ def _gpu_bytes(device: str, index: str) -> int:
         raise MachineError(
             problem("--device", device, "a machine with nvidia-smi", "use --device cpu, or give --memory")
         )
-    query = [command, f"--id={index}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    query = [
+        command,
+        f"--id={_known_to_driver(device, index)}",
+        "--query-gpu=memory.free",
+        "--format=csv,noheader,nounits",
+    ]
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
     if answer.returncode or not answer.stdout.strip().isdigit():
         got = (answer.stdout + answer.stderr).strip()
         raise MachineError(problem(f"--device {device}", got, "its free memory", "check nvidia-smi, or give --memory"))
     return int(answer.stdout) * 2**20
+
+
+def _known_to_driver(device: str, index: str) -> str:
+    """Return the driver's index or UUID of a GPU: it knows nothing of CUDA_VISIBLE_DEVICES, by which PyTorch counts.
+
+    Both count by the PCI bus, since the worker asks PyTorch to (worker.py).
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return index
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    if int(index) >= len(names):
+        expected = f"one of the {len(names)} GPUs that CUDA_VISIBLE_DEVICES={visible} leaves, counted from 0"
+        raise InputError(problem("--device", device, expected, "name another one, or change the variable"))
+    return names[int(index)]

@@ -7,6 +7,7 @@ Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -95,13 +96,27 @@ def load(
     if files.gguf is not None:
         options |= {"gguf_file": files.gguf, "quantization_config": GgufConfig(dequantize=True)}
     with _Loading(name, "causal language model", "config.json and weights"):
-        model = AutoModelForCausalLM.from_pretrained(files.folder, local_files_only=True, **options)
+        model = _read(files.folder, options)
     tokenizer = load_tokenizer(name, revision)
     if quantization == "int8":  # before the device has to hold it
         quantised.hold(model, site_rules.linear_modules(model))
     nn.Module.to(model, torch.device(device)).eval()  # never a dtype: it would round rotary frequencies, too
     model.requires_grad_(False)
     return adapt(model, tokenizer, target_modules)
+
+
+def _read(folder: Path, options: dict[str, Any]) -> PreTrainedModel:
+    """Read a model; one whose code knows no fused attention (Gemma 2, BLOOM, GPT-J) runs with its own."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+    if options["dtype"] == torch.float64:  # it rounds to float32, where float64's mask is infinite: NaN, then token 0
+        raise ValueError("its attention does not compute in float64; set dtype to float32 or bfloat16")
+    return AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, **options | {"attn_implementation": "eager"}
+    )
 
 
 def load_tokenizer(name: str, revision: str | None):

@@ -1,8 +1,8 @@
 """Causal language modelling: cross entropy of the target tokens, the head applied at target positions only, in chunks.
 
-The logits of a large vocabulary are the largest tensor of a step; here at most `CHUNK_NUMBERS` of them exist at a
-time: each chunk's gradient is taken at once and only that of the hidden states is kept, and that of the head's weights
-where these are trained. Shape letters: K target positions of all rows, H hidden, V vocabulary.
+The logits of a large vocabulary are the largest tensor of a step; here at most `CPU_NUMBERS` or `GPU_NUMBERS` of them
+exist at a time: each chunk's gradient is taken at once and only that of the hidden states is kept, and that of the
+head's weights where these are trained. Shape letters: K target positions of all rows, H hidden, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-CHUNK_NUMBERS = 1 << 22  # logits at a time, 16 MB in float32, so that they stay in the processor's cache; assumed
+CPU_NUMBERS = 1 << 22  # logits at a time, 16 MB in float32, so that they stay in the processor's cache; assumed
+GPU_NUMBERS = 1 << 26  # 256 MB: the head is read anew for every chunk, which a small one does not pay for; assumed
 
 Head = Callable[[Tensor], Tensor]
 
@@ -47,6 +48,11 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         return gradient_KH * scale, None, None, None, None, *(gradient * scale for gradient in others)
 
 
+def _rows(hidden_KH: Tensor, vocab: int) -> int:
+    """Return the number of target positions of a chunk."""
+    return max(1, (CPU_NUMBERS if hidden_KH.device.type == "cpu" else GPU_NUMBERS) // vocab)
+
+
 def _loss_and_gradient(logits_KV: Tensor, targets_K: Tensor, weights_K: Tensor) -> tuple[Tensor, Tensor]:
     """Return the losses [K] and weight * (softmax - one-hot), the gradient of their sum, in few passes."""
     wide_KV = _wide(logits_KV)
@@ -69,12 +75,12 @@ def weighted_loss(
     """Return the scalar sum_K weight * loss, to call backward on, and the losses [K] in nats."""
     parameters = head.parameters() if isinstance(head, nn.Module) else ()
     trained = [weight for weight in parameters if weight.requires_grad]
-    return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, max(1, CHUNK_NUMBERS // vocab), *trained)
+    return _WeightedCrossEntropy.apply(hidden_KH, head, targets_K, weights_K, _rows(hidden_KH, vocab), *trained)
 
 
 def losses(hidden_KH: Tensor, head: Head, targets_K: Tensor, vocab: int) -> Tensor:
     """Return the losses [K] in nats, without gradients."""
-    rows = max(1, CHUNK_NUMBERS // vocab)
+    rows = _rows(hidden_KH, vocab)
     with torch.no_grad():
         parts = zip(hidden_KH.split(rows), targets_K.split(rows), strict=True)
         return torch.cat(

@@ -2,7 +2,9 @@
 
 All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all. Shapes are
 fixed, since code for any shape was a fifth slower (measured on two CPU cores): a pack uses few lengths T, and each is
-compiled once. On a CPU this needs a C++ compiler; without one the blocks run as they are.
+compiled once. On a CPU this needs a C++ compiler; without one the blocks run as they are. The compiler keeps a limited
+number of shapes for the life of a process and then runs others uncompiled: every pack begins anew (`forget`), so that
+what it computes does not depend on the packs before it.
 """
 
 import functools
@@ -19,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from welltuned.models.base import Base
 
 COMPILERS = ("g++", "clang++", "c++")
+MOST_SHAPES = 64  # of one pack: at most four lengths, at widths that halve while trials end (256 of them: 36)
 
 
 def available(device: torch.device) -> bool:
@@ -33,6 +36,11 @@ class Blocks:
         self.modules = _find(base)
         self.forwards: list[Callable[..., Any]] = []
 
+    def forget(self) -> None:
+        """Let the next pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
+        torch._dynamo.reset()
+        self.forwards = []
+
     @contextmanager
     def running(self, compiled: bool, recompute: bool) -> Iterator[None]:
         """Run the blocks inside this context compiled, or computed again in the backward pass, or both."""
@@ -40,6 +48,7 @@ class Blocks:
             yield
             return
         if compiled and not self.forwards:
+            torch._dynamo.config.recompile_limit = MOST_SHAPES
             self.forwards = [torch.compile(block.forward, dynamic=False) for block in self.modules]
         forwards = self.forwards if compiled else [block.forward for block in self.modules]
         for block, forward in zip(self.modules, forwards, strict=True):

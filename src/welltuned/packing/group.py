@@ -116,11 +116,16 @@ class Group:
         """Return what the group adds at a site."""
         return Part(self.parametrisation, self.tensors(site), self.scalings[site])
 
-    def select(self, positions: Sequence[int], start: int) -> "Group":
-        """Return a copy with only the trials at these positions within the group, beginning at `start` of the pack."""
+    def select(self, positions: Sequence[int], start: int, trains: bool = True) -> "Group":
+        """Return a copy with only the trials at these positions within the group, beginning at `start` of the pack.
+
+        One that does not train has zeros for gradients and moments, which take no memory and cannot be written to.
+        """
         index = torch.tensor(positions, device=self.flat_NP.device)
-        buffers = (self.flat_NP, self.grad_NP, self.moment1_NP, self.moment2_NP)
-        flat, grad, moment1, moment2 = (tensor.detach().index_select(0, index) for tensor in buffers)
+        flat = self.flat_NP.detach().index_select(0, index)
+        others = (self.grad_NP, self.moment1_NP, self.moment2_NP)
+        nothing = flat.new_zeros(()).expand_as(flat)
+        grad, moment1, moment2 = (one.index_select(0, index) if trains else nothing for one in others)
         scalings = {site: scaling_N.index_select(0, index) for site, scaling_N in self.scalings.items()}
         anchors = {
             site: {name: tensor.index_select(0, index) for name, tensor in state.items()}

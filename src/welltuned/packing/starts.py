@@ -80,7 +80,7 @@ def _kept(file: Path, device: torch.device, compute: Callable[[], State]) -> Sta
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         warnings.warn(f"{file}: got a damaged start ({error}), which is computed again", stacklevel=2)
     state = compute()
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
+    with contextlib.suppress(OSError, SafetensorError):  # a cache that cannot be written costs time and nothing else
         _write(file, state)
     return state
 

@@ -53,14 +53,14 @@ class PackState:
         groups = [group for group in self.groups if group.parametrisation.whole]
         return {name: group.tensors(name) for group in groups for name in group.leaves}
 
-    def select(self, positions: Sequence[int]) -> "PackState":
-        """Return a copy with only the trials at these pack positions, in the same order."""
+    def select(self, positions: Sequence[int], trains: bool = True) -> "PackState":
+        """Return a copy with only the trials at these pack positions, in the same order; to compute with, or train."""
         groups: list[Group] = []
         start = 0
         for group in self.groups:
             inside = [position - group.start for position in positions if group.start <= position < group.stop]
             if inside:
-                groups.append(group.select(inside, start))
+                groups.append(group.select(inside, start, trains))
                 start += len(inside)
         return PackState(groups)
 

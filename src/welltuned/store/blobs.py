@@ -7,11 +7,14 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from welltuned.errors import StoreError
 from welltuned.store.locks import disk_errors
 
 NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 UNFINISHED = ".unfinished"
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors, which is no Python, tells the system's number
 
 
 def write(folder: Path, content: bytes | Callable[[Path], None]) -> str:
@@ -29,13 +32,23 @@ def write(folder: Path, content: bytes | Callable[[Path], None]) -> str:
             if isinstance(content, bytes):
                 temporary.write_bytes(content)
             else:
-                content(temporary)
+                _fill(temporary, content)
             name = f"{_sync_and_hash(temporary)}.safetensors"
             temporary.replace(folder / name)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(folder)
     return name
+
+
+def _fill(file: Path, content: Callable[[Path], None]) -> None:
+    """Write the file; what the disk refuses is an OSError, whoever wrote."""
+    try:
+        content(file)
+    except SafetensorError as error:
+        if told := SYSTEM_ERROR.search(str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+        raise
 
 
 def path(folder: Path, name: str) -> Path:

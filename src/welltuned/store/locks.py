@@ -109,7 +109,7 @@ def disk_errors(folder: Path) -> Generator[None]:
             raise _unusable(folder, text) from error
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _full(folder, str(error)) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
             raise _unusable(folder, str(error)) from error

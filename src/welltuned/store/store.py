@@ -308,11 +308,11 @@ class Store:
         query = "SELECT body FROM events WHERE job_id = ? AND kind IN ('Outcome', 'Graded', 'Retained')"
         return {str(json.loads(body)["trial_id"]) for (body,) in self._connection.execute(query, (job_id,))}
 
-    def num_losses(self, job_id: str) -> int:
-        """Count the times that a job and those that it replaces were lost."""
+    def num_losses(self, job_id: str, failures_only: bool = False) -> int:
+        """Count the times that a job and those that it replaces were lost; or those at which the machine failed."""
         found = self._connection.execute("SELECT replaces FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        earlier = 0 if found is None or found[0] is None else self.num_losses(found[0])
-        return earlier + self._num_lost(job_id)
+        earlier = 0 if found is None or found[0] is None else self.num_losses(found[0], failures_only)
+        return earlier + self._num_lost(job_id, failures_only)
 
     def num_test_reads(self) -> int:
         """Count the frozen configurations that the test data was read for; an oracle pass is no part of it."""
@@ -357,8 +357,9 @@ class Store:
             else:
                 raise WelltunedError(f"study folder {self.folder}: job {job_id} is of the unknown kind '{kind}'")
 
-    def _num_lost(self, job_id: str) -> int:
+    def _num_lost(self, job_id: str, failures_only: bool = False) -> int:
         query = "SELECT count(*) FROM events WHERE kind = 'JobLost' AND job_id = ?"
+        query += " AND NOT ifnull(json_extract(body, '$.differs'), 0)" if failures_only else ""
         return int(self._connection.execute(query, (job_id,)).fetchone()[0])
 
     def _blobs_in_use(self) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from welltuned import fingerprint, protocol
 from welltuned.analysis import comparison
 from welltuned.analysis.summary import summarise, winners
+from welltuned.costs import flops
 from welltuned.errors import InputError, StoreError, problem
 from welltuned.records import ORACLE, Comparison, Result, Role, Status, Trial
 from welltuned.spec import Spec
@@ -91,9 +92,14 @@ def _retain(session: Session) -> None:
     measured = {(event.trial_id, event.text) for event in store.retained()}
     for text in texts:
         missing = [trial for trial in finalists if (trial.id, text) not in measured]
-        parts = loop.parts_of(missing, store, lambda trial: RETENTION_TRIALS)
+        parts = loop.parts_of(missing, store, _retention_width)
         store.add_jobs([lost.retention(part, adapters, text) for part, adapters in parts])
     loop.finish_open_jobs(session)
+
+
+def _retention_width(trial: Trial) -> int:
+    """Return the number of adapters that are measured together; one that is a whole model has the base to itself."""
+    return 1 if flops.trains_whole(trial.config) else RETENTION_TRIALS
 
 
 def _check_same_texts(store: Store, texts: Sequence[str]) -> None:

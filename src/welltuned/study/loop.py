@@ -193,7 +193,7 @@ def _run_job(job: StoredJob, store: Store, executor: Inline, observe: Observer) 
                 _replace(job, event.reason, store, observe, afresh=False)
     except DifferingEvent as error:
         events.close()
-        store.append(JobLost(job.id, str(error)), job.id)
+        store.append(JobLost(job.id, str(error), differs=True), job.id)
         _replace(job, str(error), store, observe, afresh=True)
 
 
@@ -213,7 +213,13 @@ def _replace(job: StoredJob, reason: str, store: Store, observe: Observer, afres
     left = [trial for trial in job.trials if trial.id not in ended]
     num_losses = store.num_losses(job.id)
     job = next(found for found in store.open_jobs() if found.id == job.id)  # with its newest checkpoint
-    replacement = (lost.afresh if afresh else lost.again)(job, num_losses, left) if left else ()
+    num_failures = store.num_losses(job.id, failures_only=True)
+    if not left:
+        replacement = ()
+    elif afresh:
+        replacement = lost.afresh(job, num_losses, left)
+    else:
+        replacement = lost.again(job, num_losses, num_failures, left)
     if replacement == (job,):
         observe(Note(f"Lost {job.id} ({reason}); going on from its checkpoint."))
     elif replacement is None:

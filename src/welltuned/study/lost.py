@@ -10,17 +10,17 @@ from welltuned.records import ExamJob, Outcome, RetentionJob, Status, StoredJob,
 MAX_RETRIES = 3  # design decision D6
 
 
-def again(job: StoredJob, num_losses: int, left: Sequence[Trial]) -> tuple[StoredJob, ...] | None:
-    """Return what replaces a job on its `num_losses`-th loss; (job,) to go on with it as it is, None to give up.
+def again(job: StoredJob, num_losses: int, num_failures: int, left: Sequence[Trial]) -> tuple[StoredJob, ...] | None:
+    """Return what replaces a job on its `num_failures`-th failure; (job,) to go on with it as it is, None to give up.
 
-    `left` are its trials that have not ended. A pack that came as far as a checkpoint did fit into memory, so the first
-    time it goes on from there.
+    `num_losses` counts the replacements after an interruption as well (`afresh`). `left` are the job's trials that have
+    not ended. A pack that came as far as a checkpoint did fit into memory, so the first time it goes on from there.
     """
-    if num_losses > MAX_RETRIES:
+    if num_failures > MAX_RETRIES:
         return None
     if not isinstance(job, TrainJob):
         return tuple(_numbered(part, num_losses) for part in _halves(job, left))
-    if num_losses == 1 and job.resume is not None:
+    if num_failures == 1 and job.resume is not None:
         return (job,)
     rest = packing.reshaped(job, left, job.micro_rows)
     return tuple(_numbered(part, num_losses) for part in packing.smaller(rest) or (rest,))

@@ -49,6 +49,8 @@ class PackRun:
         self.live = list(self.runners)  # in the order of the state's positions
         self.state: PackState = initial(model.base, trials, train)
         self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
+        if self.compiled:
+            model.blocks.forget()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
         self.rate = 0.0  # tokens per second, in this process
@@ -174,7 +176,7 @@ class PackRun:
         if pending:
             yield self._progress("validating")  # which may take minutes
             whole = len(pending) == len(self.live)
-            state = self.state if whole else self.state.select(pending)
+            state = self.state if whole else self.state.select(pending, trains=False)
             values = validation_nll(self.model, state, self.validation)
             for place, value in zip(pending, values, strict=True):
                 if self.live[place].status is None:

@@ -45,6 +45,9 @@ def generator(claim: str) -> np.random.Generator:
     return rng.stream(0, "ledger", claim)
 
 
+SMALLEST = 1e-50  # a best loss below this is 0, of which nothing is a percentage; assumed
+
+
 @functools.lru_cache(maxsize=TABLES)
 def in_points(table: Table) -> tuple[Table, str]:
     """Return the table in accuracy points, or in per cent of the best tuned value of its problem, and the unit.
@@ -57,7 +60,7 @@ def in_points(table: Table) -> tuple[Table, str]:
     best: dict[Pairs, float] = {}
     for cell in tuned(table):
         best[cell.place.problem] = min(cell.value, best.get(cell.place.problem, cell.value))
-    factors = {problem: 100.0 / value if value > 0 else 1.0 for problem, value in best.items()}
+    factors = {problem: 100.0 / value if value > SMALLEST else 1.0 for problem, value in best.items()}
     return _scaled(table, factors), "% of the best value"
 
 
@@ -78,8 +81,11 @@ def when_tuned(evaluate: Callable[[Table], Answer]) -> Callable[[Table], Answer]
 
     def on_tuned_cells(table: Table) -> Answer:
         fixed = {cell.place.without("learning_rate") for cell in tuned(table) if 0 < cell.num_rates < FEWEST_RATES}
+        if not fixed:
+            return evaluate(table)
         where = places(table)
-        kept = [run for at, run in enumerate(table.runs) if where[at].without("learning_rate") not in fixed]
+        dropped = {place for place in set(where) if place.without("learning_rate") in fixed}
+        kept = [run for at, run in enumerate(table.runs) if where[at] not in dropped]
         if not kept:
             return lacks(f"{FEWEST_RATES} learning rates in any cell: nothing in it is tuned")
         return evaluate(table.only(kept))
