@@ -1,5 +1,6 @@
 """The command line, with the fake worker in place of the one that trains."""
 
+import doctest
 import functools
 import json
 import os
@@ -12,16 +13,17 @@ import tomllib
 from collections import deque
 from datetime import datetime
 
+import pandas
 import pytest
 
 import synthetic
 from welltuned import cli, report, study
-from welltuned.cli import _options, _progress, _results, init
+from welltuned.cli import _options, _progress, _results, _rows, init, tune
 from welltuned.errors import InputError
 from welltuned.records import JobEnd, Progress, Status, TrainJob
 from welltuned.spec import Spec, field_rows
 from welltuned.store import Counts
-from welltuned.study import speed
+from welltuned.study import speed, tune_spec
 
 ROOT = pathlib.Path(__file__).parents[1]
 STUDY = """
@@ -211,6 +213,10 @@ def test_the_methods_of_inits_study_have_as_many_learning_rates(model):
     assert len({len(rates) for rates in tried.values()}) == 1
 
 
+def test_examples_of_splits():
+    assert doctest.testmod(_rows).failed == 0
+
+
 def test_init_does_not_overwrite(here, capsys):
     assert call("init", "tiny.toml") == 2
     assert capsys.readouterr().err == (
@@ -235,10 +241,70 @@ def test_init_fits_the_splits_to_the_rows_of_a_file(here, capsys):
     spec = Spec.load(here / "study.toml")
     assert (spec.task.task, spec.task.num_train, spec.task.num_validation, spec.task.num_test) == (
         "completion",
-        240,
+        238,  # and room for 2 that are dropped
         30,
         30,
     )
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows.jsonl.gz", "rows.parquet"])
+def test_init_counts_the_rows_of_every_kind_of_file(name, here, capsys):
+    write_rows(here / name, 70)
+    assert call("init", "--data", name) == 0
+    spec = Spec.load(here / "study.toml")
+    assert (spec.task.num_train, spec.task.num_validation, spec.task.num_test) == (56, 7, 7)
+    assert spec.axes["batch_size"] == (4, 16)  # 64 rows there are not
+
+
+def write_rows(file: pathlib.Path, number: int) -> None:
+    frame = pandas.DataFrame({"prompt": [f"{one} and so" for one in range(number)], "completion": [" on"] * number})
+    if file.suffix == ".parquet":
+        frame.to_parquet(file)
+    elif file.suffix == ".csv":
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_json(file, orient="records", lines=file.suffix == ".gz")
+
+
+def test_init_refuses_a_file_with_too_few_rows_or_a_bad_one(here, capsys):
+    write_rows(here / "rows.csv", 5)
+    assert call("init", "--data", "rows.csv") == 2
+    assert capsys.readouterr().err == (
+        "error: --data: got '5 rows in all', expected at least 6; add rows, or name another file\n"
+    )
+    (here / "bad.jsonl").write_text("{")
+    assert call("init", "--data", "bad.jsonl") == 2
+    assert "bad.jsonl, line 1: malformed" in capsys.readouterr().err
+    assert not (here / "study.toml").exists()
+
+
+def test_a_folder_as_data_is_called_one(here, capsys):
+    (here / "rows").mkdir()
+    for verb in ("init", "tune"):
+        assert call(verb, "--model", "abacus-small", "--data", "rows") == 2
+        assert "that is a folder: name the files in it, one by one" in capsys.readouterr().err
+
+
+def test_tune_has_a_budget_of_rows(here, capsys):
+    """What is refused is named as the command has it, and test rows stay reserved."""
+    write_rows(here / "rows.csv", 160)
+    write_rows(here / "more.csv", 161)
+    arguments = ("tune", "--model", "abacus-small", "--data")
+    assert call(*arguments, "rows.csv") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: --data: got '160 rows in all', expected at least 161, of which 128 are left to train; add rows"
+    )
+    assert call(*arguments, "more.csv", "--num-train", "130") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: --num-train: got 130, expected at most 129: of the 161 rows of --data, 16 for validation and 16 that "
+        "tuning never reads; lower it, or add rows"
+    )
+    asked = tune._request(a_request("more.csv"), None, 256, None)
+    assert (asked.num_train, asked.num_validation, asked.num_test) == (128, 16, 16)
+
+
+def a_request(data: str) -> tune_spec.Request:
+    return tune_spec.Request("abacus-small", "", (data,), 0, 0, 0, tune_spec.Budget(runs=8.0))
 
 
 def test_init_says_when_it_cannot_write(here, capsys):
@@ -427,6 +493,12 @@ def test_doctor(ok, status, here, capsys, monkeypatch):
     monkeypatch.setattr(doctor, "check_on", lambda config, method: asked.append((config.base, method)) or (check,))
     assert call("doctor", "--method", "pissa", "--model", "mine") == status
     assert asked == [("mine", "pissa")]
+    capsys.readouterr()
+    assert call("doctor", "--model", "mine") == 2
+    assert capsys.readouterr().err == (
+        "error: --model: got 'mine', expected a --method beside it, which is checked on that model; "
+        "add --method lora, for instance, or leave it out\n"
+    )
 
 
 # Progress -------------------------------------------------------------------------------------------------------------

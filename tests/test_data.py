@@ -174,6 +174,22 @@ def test_a_bad_row_and_every_bad_file_are_named(tmp_path):
     assert "a.jsonl, row 1: column 'answer' does not end in '#### n'" in message and "none.csv" in message
 
 
+def test_half_a_character_is_refused_with_its_row(tmp_path):
+    """JSON can say it, and no tokenizer takes it."""
+    rows = [{"prompt": "p", "completion": "\U0001f600"}, {"prompt": "p", "completion": "a\ud800"}]
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    message = refusal(sources.examples, "completion", [path], "train")
+    assert f"{path}, row 2: got '\\ud800', half of a character (a lone surrogate), expected whole characters" in message
+
+
+def test_rows_are_counted_and_every_bad_file_is_named(tmp_path):
+    paths = [numbered(tmp_path / "b.jsonl", 2), numbered(tmp_path / "a.jsonl", 3)]
+    assert sources.count(paths, "train") == 5
+    (tmp_path / "bad.jsonl").write_text("{")
+    message = refusal(sources.count, [str(tmp_path / "none.csv"), str(tmp_path / "bad.jsonl")], "train")
+    assert "none.csv" in message and "bad.jsonl, line 1: malformed" in message
+
+
 def test_several_files_are_read_in_order(tmp_path):
     paths = [numbered(tmp_path / "b.jsonl", 2), numbered(tmp_path / "a.jsonl", 2, start=2)]
     assert prompts(sources.examples("completion", paths, "train")) == ["p0 ", "p1 ", "p2 ", "p3 "]

@@ -226,6 +226,10 @@ MESSAGES = [
         "axes.learning_rate.to: got '2', expected a finite number > 0; write { grid = ",
     ),
     (
+        dict(axes={"learning_rate": {"grid": "powers-of-two", "from": 1, "to": 1.79e308}}),
+        "axes.learning_rate.to: got 1.79e+308, expected a number from 1e-100 to 1e+100; write { grid = ",
+    ),
+    (
         dict(axes={"method": {"grid": "1-2-5", "from": 1, "to": 2}}),
         "axes.method: got a named grid, expected the name of a method; write a list of values",
     ),

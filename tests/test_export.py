@@ -221,12 +221,34 @@ def test_a_folder_is_replaced_only_where_asked_and_only_an_export(tmp_path):
     (tmp_path / "there" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="a new or empty folder; name another one, or replace it with --force"):
         _place.checked(tmp_path / "there", force=False)
-    with pytest.raises(InputError, match=r"which --force may replace; name another one \(there: letter.txt\)"):
+    with pytest.raises(InputError, match=r"which alone --force may replace; name another one \(there: letter.txt\)"):
         _place.checked(tmp_path / "there", force=True)
-    (tmp_path / "there" / "adapter_config.json").write_text("{}")
+    for name in ("config.json", "adapter_config.json", "README.md"):  # as any model of others has them
+        (tmp_path / "there" / name).write_text("{}")
+        with pytest.raises(InputError, match="expected a folder that an export wrote, which alone --force may replace"):
+            _place.checked(tmp_path / "there", force=True)
+    (tmp_path / "there" / "README.md").write_text(f"# A card\n\n{_place.CARD_MARK}(https://pypi.org)")
     assert _place.checked(tmp_path / "there", force=True)
     with pytest.raises(InputError, match="a folder, and there is a file"):
         _place.checked(tmp_path / "there" / "letter.txt", force=True)
+
+
+def test_what_a_trial_needs_and_what_was_trained_there_are_never_replaced(tmp_path):
+    place = tmp_path / "there"
+    (place / "deep").mkdir(parents=True)
+    (place / "trl.yaml").write_text(f"# trl sft\n{_place.SETTINGS_MARK} 1234\n")
+    config = tiny.config(base=str(place / "deep"))
+    (place / "deep" / "config.json").write_text('{"model_type": "llama"}')
+    (place / "deep" / "model.safetensors").write_bytes(b"")
+    (place / "deep" / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match=r"a folder without what the trial needs \(.*deep\); name another one"):
+        _place.checked(place, True, _place.needed(config))
+    with pytest.raises(InputError, match="without what the trial needs"):
+        _place.checked(place, True, _place.needed(tiny.config(base="abacus-small", start_from=str(place))))
+    assert _place.checked(place, True) == place
+    (place / "trained").mkdir()
+    with pytest.raises(InputError, match=r"expected a folder without trained/, which a trainer wrote there; move"):
+        _place.checked(place, True)
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 
+import httpx2
 import huggingface_hub
 import huggingface_hub.errors as hub_errors
 import pytest
@@ -185,6 +187,15 @@ def test_the_hub_s_refusals_become_one_line(monkeypatch, error, expected):
     assert expected in refusal("some-lab/some-model", "v9")
 
 
+@pytest.mark.parametrize("name", ["my--model", "some-lab/na..me"])
+def test_a_name_that_the_hub_cannot_have_is_one_line(name):
+    assert re.search(
+        rf"^base '{name}': neither a local path nor a name on the hub \(Cannot have -- or \.\. in", refusal(name)
+    )
+    with pytest.raises(InputError, match=r"data set 'some-lab/a--b': neither a local path .*; check the spelling"):
+        data_hash(("some-lab/a--b",), "")
+
+
 # The data -------------------------------------------------------------------------------------------------------------
 
 
@@ -227,3 +238,19 @@ def test_the_hash_of_hub_data_is_that_of_its_commit(tmp_path, monkeypatch):
     assert followed != data_hash((f"some-lab/some-data@{'d' * 40}",), "")
     with pytest.raises(InputError, match=r"data set 'some-lab/other': not a local path, not downloaded yet"):
         data_hash(("some-lab/other",), "")
+
+
+def test_without_a_connection_hub_data_is_what_was_downloaded(tmp_path, monkeypatch):
+    def fail(self, name, revision):
+        raise httpx2.ConnectError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"not downloaded yet, and the hub cannot be reached \(offline\?\); connect and"
+    ):
+        data_hash(("some-lab/some-data",), "")
+    references = tmp_path / "datasets--some-lab--some-data" / "refs"
+    references.mkdir(parents=True)
+    (references / "main").write_text(COMMIT)
+    assert data_hash(("some-lab/some-data",), "") == data_hash((f"some-lab/some-data@{COMMIT}",), "")

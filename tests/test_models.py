@@ -1,6 +1,7 @@
 """Sites, refusals and the cross-talk probe: which models are trained, and what is said of the others."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -122,6 +123,47 @@ def test_a_broken_folder_is_one_line(tmp_path):
         bases.load(str(tmp_path), None, "float32", ("all-linear",))
     assert len(caught.value.problems) == 1
     assert str(tmp_path) in str(caught.value)
+
+
+TOKENIZER = json.loads((fingerprint.resolve_base("abacus-small", None).folder / "tokenizer.json").read_text())
+BPE = {"type": "BPE", "vocab": {"a": 0}, "merges": ["q z"]}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "newkind"},
+        {"model_type": "llama", "hidden_size": "x"},
+        {"model_type": "llama", "num_attention_heads": 0},
+    ],
+)
+def test_a_config_that_transformers_cannot_read_is_one_line(config, tmp_path):
+    folder = copy_of_small(tmp_path)
+    (folder / "config.json").write_text(json.dumps(config))
+    says = (
+        rf"model.base: got '{folder}', expected a causal language model .* it says: .+; check the folder's config.json"
+    )
+    with pytest.raises(InputError, match=says) as caught:
+        bases.skeleton(str(folder), None, ("all-linear",))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["{}", "{", json.dumps(TOKENIZER | {"model": BPE})])
+def test_a_tokenizer_that_transformers_cannot_read_is_one_line(text, tmp_path):
+    folder = copy_of_small(tmp_path)
+    (folder / "tokenizer.json").write_text(text)
+    says = rf"model.base: got '{folder}', expected a tokenizer .* it says: .+; check the folder's tokenizer.json"
+    with pytest.raises(InputError, match=says):
+        bases.load_tokenizer(str(folder), None)
+
+
+def test_an_interruption_of_loading_passes():
+    with pytest.raises(KeyboardInterrupt), bases._Loading("a", "b", "c"):
+        raise KeyboardInterrupt
+
+
+def copy_of_small(tmp_path):
+    return shutil.copytree(fingerprint.resolve_base("abacus-small", None).folder, tmp_path / "base")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -1,13 +1,19 @@
 """What other trainers are told: the chosen configuration in their words, or the reason why it cannot be said."""
 
+import dataclasses
 import json
 
 import pytest
 import yaml
 
-from small_study import SITES, forge_hashes, plan_of
+import synthetic
+from small_study import SITES, forge_hashes, plan_of, result_of
+from welltuned import data
+from welltuned import plan as plans
 from welltuned.errors import InputError
 from welltuned.export import trainers
+from welltuned.models import base as bases
+from welltuned.records import Role, Trial
 from welltuned.spec import Spec
 
 TEXT = """
@@ -55,11 +61,44 @@ def test_all_three_are_told_the_same(tmp_path):
 
 def test_the_rows_are_those_that_the_trial_trained_on(tmp_path):
     written(config_of(), tmp_path / "out")
-    rows = [json.loads(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    rows = lines(tmp_path / "out" / "train.jsonl")
     assert len(rows) == 96
     assert all(row["prompt"].startswith("Question:") and "The answer is:" in row["completion"] for row in rows)
+
+
+def lines(file) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_llama_factory_is_told_the_end_token_that_its_template_does_not_add(tmp_path):
+    files, _ = written(config_of(), tmp_path / "out")
+    assert files["llama_factory.yaml"]["template"] == "empty"
     info = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
-    assert info["welltuned_rows"]["file_name"] == "train.jsonl"
+    plain, ended = (lines(tmp_path / "out" / name) for name in ("train.jsonl", info["welltuned_rows"]["file_name"]))
+    tokenizer = bases.load_tokenizer("abacus-small", None)
+    assert [row["completion"] + tokenizer.eos_token for row in plain] == [row["completion"] for row in ended]
+    for row in ended:  # as its template encodes them, where split_special_tokens is off
+        ids = tokenizer.encode(row["completion"], add_special_tokens=False)
+        assert ids[-1] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_axolotl_truncates_long_rows_as_welltuned_does(tmp_path):
+    files, _ = written(config_of(), tmp_path / "out")
+    assert files["axolotl.yaml"]["excess_length_strategy"] == "truncate"
+
+
+@pytest.mark.parametrize("subset", ["first", "seeded"])
+def test_rows_that_training_drops_are_not_exported(subset, tmp_path):
+    pool = [{"prompt": f"{number} + {number} =", "completion": f" {2 * number}"} for number in range(200)]
+    pool[50] = {"prompt": "x " * 600, "completion": "y"}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pool))
+    task = f'task = "completion"\ndata_train = "{tmp_path / "rows.jsonl"}"\nmax_length = 64\nsubset = "{subset}"'
+    text = TEXT.replace("METHOD", "lora").replace('task = "abacus"', task).replace("num_train = 96", "num_train = 120")
+    config = plan_of(Spec.parse(text)).arms[0].configs[0]
+    loaded = data.load(config, bases.load_tokenizer("abacus-small", None), ("train",))["train"]
+    trained = [loaded.examples[place].prompt for place in data.subset(config, len(loaded.token_ids))]
+    assert loaded.num_dropped == 1
+    assert [row["prompt"] for row in trainers.rows(config)] == trained
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own default
@@ -107,6 +146,47 @@ def test_what_nobody_can_say_is_refused(method, tmp_path):
 def test_settings_that_they_lack_are_refused(extra, reason, tmp_path):
     with pytest.raises(InputError, match=reason):
         trainers.write_config(config_of(extra=extra), SITES, tmp_path / "out")
+
+
+def test_a_base_in_8_bits_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"axolotl: it does not hold the base in 8 bits as welltuned does"):
+        trainers.write_config(config_of().replace(quantization="int8"), SITES, tmp_path / "out")
+
+
+@pytest.fixture
+def two_targets(monkeypatch):
+    """A study in which trials adapt one module or all; its results."""
+    axis = '[axes]\ntarget_modules = [["q_proj"], ["all-linear"]]'
+    plan = plan_of(Spec.parse(TEXT.replace("METHOD", "lora") + axis))
+    surveys = [
+        dataclasses.replace(survey, sites=SITES if key == plans.survey_key(plan.arms[0].configs[1]) else SITES[:1])
+        for key, survey in plan.surveys.items()
+    ]
+
+    class Stored:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def results(self):
+            return tuple(result_of(Trial(config, Role.SELECT)) for config in plan.arms[0].configs)
+
+        def declaration(self):
+            return dataclasses.replace(synthetic.DECLARATION, surveys=tuple(surveys))
+
+    monkeypatch.setattr(trainers, "Study", Stored)
+    return Stored("study").results()
+
+
+def test_a_trial_is_exported_with_the_sites_of_its_own_survey(two_targets, tmp_path):
+    for number, expected in enumerate((["q_proj"], ["q_proj", "up_proj"])):
+        folder = tmp_path / str(number)
+        trainers.write("study", two_targets[number].trial_id, folder)
+        assert yaml.safe_load((folder / "trl.yaml").read_text())["lora_target_modules"] == expected
+
+
+def test_an_id_that_several_trials_share_is_refused(two_targets, tmp_path):
+    with pytest.raises(InputError, match=r"trial: got '', expected the id of one ended trial, but 2 trials of 2 match"):
+        trainers.write("study", "", tmp_path / "out")
 
 
 def test_a_fractional_lora_alpha_is_refused(tmp_path):

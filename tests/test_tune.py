@@ -1,16 +1,21 @@
 """`welltuned tune`: the study it writes, what it refuses, and one tuning from the command line to the adapter."""
 
+import dataclasses
 import itertools
 import json
 import math
 
 import pytest
 
+import synthetic
+from small_study import SITES
 from welltuned import transfer
-from welltuned.cli import main
+from welltuned.cli import _tuned, main
+from welltuned.cli import tune as verb
 from welltuned.cli.tune import parse_budget
 from welltuned.errors import InputError
-from welltuned.study import Options, tune, tune_spec
+from welltuned.records import Role, Status
+from welltuned.study import Options, Study, tune, tune_spec
 from welltuned.study.options import silent
 from welltuned.study.tune_spec import Budget, Request
 
@@ -144,6 +149,58 @@ def test_the_same_request_goes_on_and_another_is_refused(tmp_path):
         tune.prepare(request(num_train=1024), tmp_path / "out", Options())
 
 
+def test_a_request_with_a_proxy_is_refused_where_one_without_began(tmp_path):
+    tune.prepare(REQUEST, tmp_path / "out", Options())
+    began = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    asked = request(base="abacus-middle", proxy="abacus-small")
+    with pytest.raises(InputError, match=r"base abacus-middle instead of abacus-small, proxy abacus-small instead of"):
+        tune.prepare(asked, tmp_path / "out", Options())
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == began
+
+
+@pytest.mark.parametrize(("method", "rank"), [("vera", 4), ("boft", 4), ("randlora", 4), ("full", 0)])
+def test_a_proxy_whose_learning_rate_no_rule_can_move_is_refused(method, rank):
+    asked = request(base="abacus-middle", proxy="abacus-small", method=method)
+    config = synthetic.CONFIG.replace(method=method, rank=rank, num_train=512)
+    target, smaller = (
+        tune_spec.Draft(None, config, dataclasses.replace(synthetic.SURVEY, hidden_size=width)) for width in (128, 64)
+    )
+    says = rf"--proxy: got method '{method}', expected one whose learning rate the rules can move .*; leave out --proxy"
+    with pytest.raises(InputError, match=says):
+        tune._check_movable(asked, target, smaller)
+    tune._check_movable(asked, *(dataclasses.replace(draft, config=lora_of(draft)) for draft in (target, smaller)))
+
+
+def lora_of(draft):
+    return draft.config.replace(method="lora", rank=4)
+
+
+def test_what_must_fail_after_the_proxy_is_refused_before_it_is_tuned(tmp_path):
+    asked = request(base="abacus-middle", proxy="abacus-small", ranks=(4,), budget=Budget(runs=3.5))
+    says = (
+        r"--budget: got '3.5x, which is 3.5 full trials', expected at least 4 full trials' worth: the proxy's, and 2 of"
+    )
+    with pytest.raises(InputError, match=says + r".*; raise it, or lower --num-train, or leave out --proxy"):
+        tune.prepare(asked, tmp_path / "out", Options())
+    with pytest.raises(InputError, match="leave out --proxy, or choose another --method"):
+        tune.prepare(dataclasses.replace(asked, method="vera", ranks=None), tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_refuses_rank_1_is_tuned_at_ranks_that_it_accepts():
+    assert axes_of(composed(request(method="gralora")))["rank"] == (4, 16)
+
+
+def test_ranks_that_a_method_refuses_are_not_offered():
+    site = dataclasses.replace(SITES[0], num_out=64, num_in=72)  # BOFT: twice the rank divides the inputs
+    survey = dataclasses.replace(synthetic.SURVEY, sites=(site,))
+    assert tune_spec._offered(request(method="boft"), survey) == (4,)
+    assert tune_spec._offered(request(method="lora"), survey) == (4, 16)
+    narrow = dataclasses.replace(survey, sites=(dataclasses.replace(site, num_in=12),))
+    assert tune_spec._offered(request(method="boft"), narrow) == (6,)
+    assert tune_spec._offered(request(method="boft", ranks=(8,)), narrow) == (8,)  # asked for: the plan refuses it
+
+
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
     """Tune once on the command line, in a folder that all tests below read."""
@@ -200,6 +257,42 @@ def test_called_again_it_trains_nothing_and_says_the_same(tuned, capsys, monkeyp
     shown = capsys.readouterr().out
     for words in ("learning rate", "full trials' worth", "on fresh seeds", "elsewhere", "adapter"):
         assert words in shown
+
+
+def test_where_all_reruns_diverge_the_choice_s_own_trial_is_handed_over_and_it_is_said(tuned):
+    results = Study(tuned[0] / "study").results()
+    own = next(one for one in results if one.role is Role.SELECT and one.adapter)
+    found = dataclasses.replace(diverged(tuned[0]), config=own.config)
+    said = _tuned.tuned_text(found)
+    assert "All reruns of the choice on fresh seeds diverged: do not rely on it" in said and "NaN" not in said
+    trial_id, whose = verb._trial_of_choice(found, results)
+    assert (trial_id, whose.split(",")[0]) == (own.trial_id, "the choice's own")
+
+
+def test_without_any_adapter_of_the_choice_the_settings_are_handed_over_with_the_reason(tuned, tmp_path, monkeypatch):
+    found = diverged(tuned[0])
+    without = tuple(
+        dataclasses.replace(one, adapter=None, status=Status.DIVERGED, validation_nll=None, reason="loss is not finite")
+        for one in Study(tuned[0] / "study").results()
+    )
+    monkeypatch.setattr(Study, "results", lambda self: without)
+    monkeypatch.setattr(Study, "report", lambda self: tmp_path / "report.html")
+    (tmp_path / "study").symlink_to(tuned[0] / "study")
+    handed = verb._hand_over(tmp_path, found)
+    assert (
+        handed["adapter"].startswith("none (trial ") and "got status diverged (loss is not finite)" in handed["adapter"]
+    )
+    assert (tmp_path / "settings" / "trl.yaml").is_file()
+    assert "without an adapter" in handed["trial"]
+
+
+def diverged(folder):
+    """What tuning found there, had the reruns diverged."""
+    facts = json.loads((folder / "request.json").read_text())
+    asked = Request(**(facts | {"budget": Budget(**facts["budget"]), "ranks": tuple(facts["ranks"]), "data_train": ()}))
+    found = tune.run(asked, tune.prepare(asked, folder, Options()), Options())
+    changes = {"adapter": None, "status": Status.DIVERGED, "validation_nll": None}
+    return dataclasses.replace(found, reruns=tuple(dataclasses.replace(one, **changes) for one in found.reruns))
 
 
 def test_a_proxy_decides_the_batch_size_and_where_the_target_looks(tmp_path, monkeypatch):

@@ -202,10 +202,14 @@ def _from_hub(base: str, name: str, patterns: tuple[str, ...], revision: str | N
 
 def _ask_hub(what: str, revision: str | None, ask: Callable[[], T]) -> T:
     """Turn the hub's many errors into one line that says what to do."""
+    import httpx2
     import huggingface_hub.errors as hub
 
     try:
         return ask()
+    except hub.HFValidationError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{what}: neither a local path nor a name on the hub ({reason}); {_meant(what)}") from error
     except hub.RevisionNotFoundError as error:
         raise InputError(f"{what}: the hub has no revision {revision!r}; name a branch, tag or commit of it") from error
     except hub.GatedRepoError as error:
@@ -214,7 +218,7 @@ def _ask_hub(what: str, revision: str | None, ask: Callable[[], T]) -> T:
         ) from error
     except hub.RepositoryNotFoundError as error:
         raise InputError(f"{what}: neither a local path nor on the hub; {_meant(what)}") from error
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, hub.HfHubHTTPError, OSError) as error:
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise InputError(
             f"{what}: not a local path, not downloaded yet, and the hub cannot be reached (offline?); connect and run "
             f"again, or give a local path; {_meant(what)}"
@@ -259,23 +263,30 @@ def data_hash(paths: tuple[str, ...], extra: str) -> str:
 def missing_data(source: str) -> str:
     """Compose the line for a data file that is not there."""
     expected = f"a file ({', '.join(DATA_SUFFIXES[:4])}, or .gz of the first three) or a hub name (owner/name)"
+    if Path(source).expanduser().is_dir():
+        return problem("data file", source, expected, "that is a folder: name the files in it, one by one")
     return problem("data file", source, expected, f"nothing is there, seen from {os.getcwd()}: check the path")
 
 
 def hub_commit(source: str, hub: HubData) -> str:
     """Return the commit that a hub data set's revision stands for; offline, the one that was downloaded."""
+    import httpx2
     import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     if hub.revision is not None and re.fullmatch(r"[0-9a-f]{40}", hub.revision):
         return hub.revision
     owner, _, name = hub.name.partition("/")
     folder = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"datasets--{owner}--{name}" / "refs"
     reference = folder / (hub.revision or "main")
-    if huggingface_hub.constants.HF_HUB_OFFLINE and reference.is_file():
-        return reference.read_text().strip()
 
     def ask() -> str | None:
-        return huggingface_hub.HfApi().dataset_info(hub.name, revision=hub.revision).sha
+        try:
+            return huggingface_hub.HfApi().dataset_info(hub.name, revision=hub.revision).sha
+        except (OfflineModeIsEnabled, httpx2.TransportError):
+            if not reference.is_file():
+                raise
+            return reference.read_text().strip()
 
     commit = _ask_hub(f"data set '{source}'", hub.revision, ask)
     if commit is None:

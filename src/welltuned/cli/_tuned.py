@@ -4,6 +4,7 @@ import dataclasses
 
 from welltuned.analysis.wording import DASH, nats_text, plural, rate_text
 from welltuned.cli._text import table
+from welltuned.records import Status
 from welltuned.search._beliefs import Belief
 from welltuned.study.tune import Tuned
 
@@ -77,7 +78,7 @@ def rate_interval(log2_rate: float, sd: float) -> tuple[float, float]:
 def endings(tuned: Tuned) -> list[str]:
     """Say plainly what the budget could not tell."""
     belief = tuned.belief
-    lines: list[str] = []
+    lines = _diverged(tuned)
     own = tuned.best_rate
     if own is not None and 2.0 ** (NORMAL_95 * own.sd) > WIDE:
         lines.append(f"Your budget only separates learning rates within a factor of {2.0 ** (NORMAL_95 * own.sd):.1f}.")
@@ -96,6 +97,15 @@ def endings(tuned: Tuned) -> list[str]:
     if belief.prior_widened > 1:
         lines.append("The learning rates contradicted what is known of other models, which was then trusted less.")
     return lines
+
+
+def _diverged(tuned: Tuned) -> list[str]:
+    """Say where the choice did not hold on fresh seeds."""
+    number = sum(result.status is Status.DIVERGED for result in tuned.reruns)
+    if not number:
+        return []
+    what = "All reruns" if number == len(tuned.reruns) else f"{number} of {len(tuned.reruns)} reruns"
+    return [f"{what} of the choice on fresh seeds diverged: do not rely on it; a smaller learning rate is safer."]
 
 
 def _edge(what: str, edge: str, offered: set[int]) -> list[str]:

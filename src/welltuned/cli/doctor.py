@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from welltuned.cli._options import Json, Threads
+from welltuned.errors import InputError, problem
 
 # Any study will do: the probe replaces everything but the settings that have defaults.
 PROBE = """
@@ -29,8 +30,9 @@ def command(
         str | None, typer.Option("--method", help='A method to check instead: "pissa", "my_lab.sparse:METHOD".')
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", help="Base model that --method is checked on, in float32.")
-    ] = "abacus-small",
+        str | None,
+        typer.Option("--model", help="Base model that --method is checked on, in float32. Default: abacus-small."),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -42,10 +44,14 @@ def command(
     from welltuned.plan import expand
     from welltuned.spec import Spec
 
+    if method is None and model is not None:
+        expected = "a --method beside it, which is checked on that model"
+        raise InputError(problem("--model", model, expected, "add --method lora, for instance, or leave it out"))
     if threads is not None:
         torch.set_num_threads(threads)
     (probe,) = expand(Spec.parse(PROBE))
-    checks = doctor.check(probe) if method is None else doctor.check_on(probe.replace(base=model), method)
+    on = probe.replace(base=model or probe.base)
+    checks = doctor.check(probe) if method is None else doctor.check_on(on, method)
     if as_json:
         print_json([dataclasses.asdict(check) for check in checks])
     else:

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from welltuned.cli import _rows
 from welltuned.cli._options import Yes
 from welltuned.errors import InputError, problem
 
 BUNDLED_SMALL = "abacus-"
 COMMENT_COLUMN = 34
 DEFAULT_TASK_OF_DATA = "completion"
+BATCH_SIZES = (4, 16, 64)  # those that the training rows fill
 # Published LoRA sweeps on models of 1 to 8 billion parameters have their optima inside the first range, and PiSSA's lie
 # 3 to 10 times lower (arXiv 2602.04998). Models as small as the bundled ones want larger rates (measured on them).
 # The two ranges of a kind hold as many values of the grid, since `compare` refuses unequal budgets.
@@ -33,7 +35,7 @@ AXES = """
 # combination of the others the learning rate is tuned on validation loss, then rerun on fresh seeds.
 [axes]
 method = ["lora", "pissa", "milora"]
-batch_size = [4, 16, 64]
+batch_size = {batch_sizes}
 learning_rate = {{ grid = "4-per-decade", from = {low!r}, to = {high!r} }}
 
 # Settings for one method only: here a range of learning rates of its own. The report warns of a best value at an edge.
@@ -73,10 +75,10 @@ def study_text(file: Path, model: str, task: str, data: Sequence[str]) -> str:
     """Return the commented TOML: required settings filled in, all others as comments with their defaults."""
     from welltuned.spec import field_rows
 
-    num_train, num_validation, num_test = sizes(data)
-    given: dict[str, Any] = {"base": model, "task": task, "num_train": num_train}
+    split, _ = _rows.split_of(data, ask_hub=False)
+    given: dict[str, Any] = {"base": model, "task": task, "num_train": split.num_train}
     if data:
-        given |= {"data_train": tuple(data), "num_validation": num_validation, "num_test": num_test}
+        given |= {"data_train": tuple(data), "num_validation": split.num_validation, "num_test": split.num_test}
     lines = [HEAD.format(file=file, name=_toml(_study_name(file)))]
     section = ""
     axes = ("method", "batch_size", "learning_rate")
@@ -91,7 +93,9 @@ def study_text(file: Path, model: str, task: str, data: Sequence[str]) -> str:
         else:
             lines.append(f"{'# ' + field + ' = ' + _toml(default):{COMMENT_COLUMN}}  # {meaning}\n")
     (low, high), (pissa_low, pissa_high) = RATES["bundled" if model.startswith(BUNDLED_SMALL) else "other"]
-    return "".join(lines) + AXES.format(low=low, high=high, pissa_low=pissa_low, pissa_high=pissa_high)
+    batch_sizes = [size for size in BATCH_SIZES if size <= split.num_train]
+    ranges = {"low": low, "high": high, "pissa_low": pissa_low, "pissa_high": pissa_high}
+    return "".join(lines) + AXES.format(batch_sizes=batch_sizes, **ranges)
 
 
 def _default_task(data: Sequence[str] | None) -> str:
@@ -100,15 +104,6 @@ def _default_task(data: Sequence[str] | None) -> str:
 
 def _study_name(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or "study"
-
-
-def sizes(data: Sequence[str]) -> tuple[int, int, int]:
-    """Choose rows for training, validation and test; of JSONL files they are counted, so that the study fits them."""
-    if not data or not all(name.endswith(".jsonl") and Path(name).is_file() for name in data):
-        return 2048, 256, 512
-    num_rows = sum(line.strip() != b"" for name in data for line in Path(name).read_bytes().splitlines())
-    num_validation, num_test = min(256, max(1, num_rows // 10)), min(512, max(1, num_rows // 10))
-    return max(64, min(2048, num_rows - num_validation - num_test)), num_validation, num_test
 
 
 def _toml(value: Any) -> str:

@@ -7,6 +7,7 @@ configuration for other trainers. The file and all trials stay in the folder; th
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from welltuned.cli._text import print_json
 from welltuned.errors import InputError, problem
 
 if TYPE_CHECKING:
+    from welltuned.records import Result
     from welltuned.study import Options
     from welltuned.study.tune import Stage, Tuned
     from welltuned.study.tune_spec import Budget, Request
@@ -85,13 +87,15 @@ def _tune(request: "Request", folder: Path, options: "Options", plan_only: bool,
             tuned = tune.run(request, stage, options, observe)
     except KeyboardInterrupt:  # what is stored and how to go on has been said
         raise typer.Exit(130) from None
+    if not as_json:
+        print(f"{tuned_text(tuned)}\n", flush=True)  # before anything that could fail
     handed = _hand_over(folder, tuned)
     facts = as_data(tuned) | {"handed_over": handed}
     (folder / "tuned.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(facts)
         return
-    print("\n".join([tuned_text(tuned), "", *(f"{name}: {where}" for name, where in handed.items())]))
+    print("\n".join(f"{name}: {where}" for name, where in handed.items()))
 
 
 def parse_budget(text: str) -> "Budget":
@@ -116,17 +120,26 @@ def parse_budget(text: str) -> "Budget":
 
 def _request(asked: "Request", ranks: list[int] | None, max_length: int, proxy: str | None) -> "Request":
     """Fill in what was not said: the task that the data has, and the rows of each split."""
-    from welltuned.cli.init import DEFAULT_TASK_OF_DATA, sizes
-    from welltuned.study.tune_spec import VALIDATION_PART
+    from welltuned.cli import _rows
+    from welltuned.cli.init import DEFAULT_TASK_OF_DATA
+    from welltuned.study.tune_spec import FEWEST_ROWS, VALIDATION_PART
 
-    num_train, num_validation, num_test = sizes(asked.data_train)
-    num_train = asked.num_train or num_train
+    split, num_rows = _rows.split_of(asked.data_train, ask_hub=True)
+    num_train = asked.num_train or split.num_train
+    num_validation = min(split.num_validation, max(1, num_train // VALIDATION_PART))
+    if num_rows is not None and not asked.num_train and num_train < FEWEST_ROWS:
+        expected = f"at least {_rows.fewest_rows(FEWEST_ROWS)}, of which {FEWEST_ROWS} are left to train"
+        raise InputError(problem("--data", f"{num_rows} rows in all", expected, "add rows: tuning needs them"))
+    if num_rows is not None and num_train > (most := num_rows - num_validation - split.num_test):
+        kept = f"{num_validation} for validation and {split.num_test} that tuning never reads"
+        expected = f"at most {most}: of the {num_rows} rows of --data, {kept}"
+        raise InputError(problem("--num-train", num_train, expected, "lower it, or add rows"))
     return dataclasses.replace(
         asked,
         task=asked.task or (DEFAULT_TASK_OF_DATA if asked.data_train else "abacus"),
         num_train=num_train,
-        num_validation=min(num_validation, max(1, num_train // VALIDATION_PART)),
-        num_test=num_test,
+        num_validation=num_validation,
+        num_test=split.num_test,
         ranks=tuple(sorted(set(ranks))) if ranks else None,
         max_length=max_length,
         proxy=proxy,
@@ -176,14 +189,14 @@ def _time_and_memory(stage: "Stage", request: "Request", options: "Options") -> 
 
 def _hand_over(folder: Path, tuned: "Tuned") -> dict[str, str]:
     """Write adapter, settings and report; what cannot be written says why in its place."""
-    from welltuned.cli._results import best_trial
     from welltuned.export import export, trainers
     from welltuned.study import Study
     from welltuned.study.tune import TARGET
 
     study = folder / TARGET
     handed = {"report": str(Study(study).report())}
-    trial_id = best_trial(tuned.reruns or Study(study).results()).trial_id
+    trial_id, whose = _trial_of_choice(tuned, Study(study).results())
+    handed["trial"] = f"{trial_id}, {whose}"
     for name, write in (
         ("adapter", lambda: export(study, trial_id, folder / "adapter", force=True).folder),
         ("settings", lambda: trainers.write(study, trial_id, folder / "settings", force=True).folder),
@@ -193,6 +206,20 @@ def _hand_over(folder: Path, tuned: "Tuned") -> dict[str, str]:
         except InputError as error:
             handed[name] = f"none ({error})"
     return handed
+
+
+def _trial_of_choice(tuned: "Tuned", results: "Sequence[Result]") -> tuple[str, str]:
+    """Return the id of the trial that is handed over, and whose it is: never that of another choice."""
+    from welltuned.cli._results import best_trial
+    from welltuned.records import Role
+
+    usable = [rerun for rerun in tuned.reruns if rerun.adapter is not None]
+    if usable:
+        return best_trial(usable).trial_id, "the rerun with the lowest validation loss"
+    for result in results:
+        if result.role is Role.SELECT and result.config == tuned.config and result.adapter is not None:
+            return result.trial_id, "the choice's own, since no rerun ended with an adapter; its loss was selected on"
+    return tuned.reruns[0].trial_id, "a rerun that ended without an adapter, as did all trials of the choice"
 
 
 def _name(model: str) -> str:

@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from welltuned import plugins
@@ -38,6 +38,20 @@ def examples(task_name: str, paths: Sequence[str], split: str) -> list[Example]:
     return found
 
 
+def count(paths: Sequence[str], split: str) -> int:
+    """Return how many rows these sources have together; raises InputError with the problems of every bad one."""
+    num_rows = 0
+    problems: list[str] = []
+    for source in paths:
+        try:
+            num_rows += len(read(source, split))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return num_rows
+
+
 def read(source: str, split: str) -> list[Mapping[str, object]]:
     """Return the rows of one file or hub data set; `split` is the hub's split to take."""
     hub = hub_data(source)
@@ -53,9 +67,11 @@ def read(source: str, split: str) -> list[Mapping[str, object]]:
     return rows
 
 
-def _example(task_name: str, read_row, row: Mapping[str, object], where: str) -> Example:
+def _example(
+    task_name: str, read_row: Callable[[Mapping[str, object]], Example], row: Mapping[str, object], where: str
+) -> Example:
     try:
-        return read_row(row)
+        example = read_row(row)
     except KeyError as error:
         fits = _tasks_that_read(row)
         do = f'task = "{fits[0]}" reads these columns' if fits else "rename a column, or name another task"
@@ -65,6 +81,12 @@ def _example(task_name: str, read_row, row: Mapping[str, object], where: str) ->
         ) from error
     except ValueError as error:
         raise InputError(f"{where}: {error}; correct or remove the row") from error
+    try:
+        f"{example.prompt}{example.completion}".encode()
+    except UnicodeEncodeError as error:  # JSON may have it as \ud800, and no tokenizer reads it
+        got = f"{error.object[error.start]!r}, half of a character (a lone surrogate)"
+        raise InputError(f"{where}: got {got}, expected whole characters; correct or remove the row") from error
+    return example
 
 
 def _tasks_that_read(row: Mapping[str, object]) -> list[str]:

@@ -18,7 +18,7 @@ import torch
 from welltuned import fingerprint, plugins
 from welltuned.adapter_folder import OWN
 from welltuned.errors import InputError, problem
-from welltuned.export import _card, _peft, _place
+from welltuned.export import _card, _peft, _place, _trials
 from welltuned.export._agreement import Agreement, Witness
 from welltuned.methods._method import Parametrisation, State
 from welltuned.models import base as bases
@@ -64,9 +64,9 @@ def export(
 
     `force` replaces an earlier export that is there.
     """
-    destination = _place.checked(Path(destination), force)
     found = _adapter(Path(study), trial_id)
     config = found.trial.config
+    destination = _place.checked(Path(destination), force, _place.needed(config))
     if not merged:
         _check_class(config)
     base = _load(config)
@@ -175,7 +175,7 @@ def _write_peft(base: Base, trial: Trial, states: dict[str, State], folder: Path
 
 def _adapter(folder: Path, trial_id: str) -> _Found:
     results = Study(folder).results()
-    result = _chosen(results, trial_id)
+    result = _trials.chosen(results, trial_id)
     if result.adapter is None:
         raise InputError(
             f"trial {result.trial_id}: got status {result.status} ({result.reason}), expected a finished one, "
@@ -193,22 +193,6 @@ def _check_base(config: Config) -> None:
     if found != config.base_hash:
         expected = f"{config.base_hash[:12]}, the hash of what the adapter was trained on"
         raise InputError(problem(f"base '{config.base}'", found[:12], expected, "restore the base's files"))
-
-
-def _chosen(results: tuple[Result, ...], trial_id: str) -> Result:
-    """Return the trial whose id starts with `trial_id`."""
-    found = {result.trial_id: result for result in results if result.trial_id.startswith(trial_id)}
-    if len(found) != 1 or not trial_id:
-        count = "no trial" if not found else f"{len(found)} trials"
-        raise InputError(
-            problem(
-                "trial",
-                trial_id,
-                f"the id of one ended trial, but {count} of {len(results)} match",
-                "see `welltuned show`",
-            )
-        )
-    return next(iter(found.values()))
 
 
 def _base_name(config: Config) -> str:

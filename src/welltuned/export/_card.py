@@ -12,6 +12,7 @@ from welltuned.analysis.cells import key_of
 from welltuned.analysis.interval import Interval
 from welltuned.analysis.summary import SummaryRow, summarise
 from welltuned.analysis.wording import DASH, label, nats_text, percent_text
+from welltuned.export._place import CARD_MARK
 from welltuned.fingerprint import resolve_base
 from welltuned.records import Config, Declaration, Result, Role
 
@@ -41,7 +42,7 @@ def text(result: Result, results: Sequence[Result], declaration: Declaration, fo
     sections = [
         _front(config, form),
         f"# {_plain(declaration.name)}, trial {result.trial_id}\n",
-        f"{_what(config, form)} Written by [welltuned](https://pypi.org/project/welltuned/) from study "
+        f"{_what(config, form)} {CARD_MARK}(https://pypi.org/project/welltuned/) from study "
         f"`{_plain(declaration.name)}`, hash `{declaration.spec_hash}`.\n",
         _base(config),
         _data(config),

@@ -1,24 +1,41 @@
-"""Where an export goes: names that other programs can take, and a folder that is there whole or not at all."""
+"""Where an export goes: names that other programs can take, and a folder that is there whole or not at all.
+
+Only what an export wrote is ever replaced, which is told by a mark in a file of its own, and never what a trial needs.
+"""
 
 import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from welltuned import fingerprint
 from welltuned.errors import InputError, MachineError, problem
+from welltuned.records import Config
 
 MAX_NAME = 96  # characters of a model's name on the Hugging Face hub (huggingface_hub's validate_repo_id)
 SEPARATORS = "/\\:"
 # File names that Windows keeps for devices, and those that mean a folder itself.
 RESERVED = {"", ".", "..", "con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-# One of these is in every folder that an export wrote.
-MADE_HERE = ("adapter_config.json", "config.json", "trl.yaml", "axolotl.yaml")
+CARD_MARK = "Written by [welltuned]"
+SETTINGS_MARK = "# Chosen by welltuned"
+# One of these files, with its mark, is in every folder that an export wrote.
+MARKS = {"README.md": CARD_MARK} | dict.fromkeys(("trl.yaml", "axolotl.yaml", "llama_factory.yaml"), SETTINGS_MARK)
+TRAINED = "trained"  # where the exported settings let another trainer write, in the same folder
 
 
-def checked(destination: Path, force: bool) -> Path:
-    """Return the destination if it can be written; InputError says what is wrong with its name or what is there."""
+def needed(config: Config) -> tuple[Path, ...]:
+    """Return the folders of this machine that a trial is made from: its base, and the adapter that it goes on from."""
+    base = fingerprint.resolve_base(config.base, config.revision).folder
+    return (base,) if config.start_from is None else (base, Path(config.start_from).expanduser())
+
+
+def checked(destination: Path, force: bool, keep: Sequence[Path] = ()) -> Path:
+    """Return the destination if it can be written; InputError says what is wrong with its name or what is there.
+
+    A folder that holds one of `keep` is never replaced.
+    """
     name = destination.name
     _check_name(name)
     if destination.exists() and not destination.is_dir():
@@ -28,12 +45,29 @@ def checked(destination: Path, force: bool) -> Path:
         raise InputError(
             problem("--to", str(destination), "a new or empty folder", "name another one, or replace it with --force")
         )
-    if there and not set(there) & set(MADE_HERE):
-        expected = f"a folder with {' or '.join(MADE_HERE)}, which --force may replace"
+    if there:
+        _check_replaceable(destination, there, keep)
+    return destination
+
+
+def _check_replaceable(destination: Path, there: Sequence[str], keep: Sequence[Path]) -> None:
+    """Refuse to replace what no export wrote, what another trainer added, and what the trial needs."""
+    if not any(_has_mark(destination / name, mark) for name, mark in MARKS.items()):
+        expected = "a folder that an export wrote, which alone --force may replace"
         raise InputError(
             problem("--to", str(destination), expected, f"name another one (there: {', '.join(there[:3])})")
         )
-    return destination
+    if TRAINED in there:
+        expected = f"a folder without {TRAINED}/, which a trainer wrote there"
+        raise InputError(problem("--to", str(destination), expected, f"move {TRAINED}/ away, or name another folder"))
+    for path in keep:
+        if path.resolve().is_relative_to(destination.resolve()):
+            expected = f"a folder without what the trial needs ({path})"
+            raise InputError(problem("--to", str(destination), expected, "name another one"))
+
+
+def _has_mark(file: Path, mark: str) -> bool:
+    return file.is_file() and mark in file.read_text(encoding="utf-8", errors="replace")
 
 
 def _check_name(name: str) -> None:

@@ -1,9 +1,15 @@
 """A trial's configuration in the words of other trainers: TRL, Axolotl and LLaMA-Factory, with the rows it trained on.
 
 Each file trains the same method on the same rows, at the same rank, scaling, learning rate, effective batch size,
-schedule and decay. What is left to the trainer: the order of the rows, the precision of its kernels, the end-of-text
-tokens of its tokenisation. Where a trainer has no name for something that the trial used, no file is written for it,
-and the reason is said; a file that trains something else would be worse than none.
+schedule and decay. What is left to the trainer: the order of the rows, the precision of its kernels, the start-of-text
+tokens of its tokenisation, and at which end LLaMA-Factory cuts a row that is too long. Where a trainer has no name for
+something that the trial used, no file is written for it, and the reason is said; a file that trains something else
+would be worse than none.
+
+All three train the end-of-text token, as welltuned does: TRL appends it to a completion (add_eos in its SFTTrainer) and
+Axolotl to an instruction's output (_tokenize of its prompt_tokenizers); LLaMA-Factory's template "empty" adds none
+(read in its data/template.py), so its own rows file has the token's text, which its tokenizer reads as that token
+(split_special_tokens is off by default).
 
 Names of settings: TRL 1.16 (checked against its classes in the tests), Axolotl's and LLaMA-Factory's documentation.
 """
@@ -18,17 +24,19 @@ from typing import Any
 
 import yaml
 
-from welltuned import fingerprint, plugins
+from welltuned import data, fingerprint, plugins
+from welltuned import plan as plans
 from welltuned.costs import flops
-from welltuned.data import splits, subset
 from welltuned.data.templates import render
-from welltuned.errors import InputError, problem
-from welltuned.export import _place
+from welltuned.errors import InputError
+from welltuned.export import _place, _trials
+from welltuned.models import base as bases
 from welltuned.records import Config, Site
 from welltuned.study import Study
 from welltuned.train.schedule import num_warmup_steps
 
 ROWS = "train.jsonl"
+ROWS_WITH_END = "train_with_end.jsonl"  # LLaMA-Factory's: the same rows, each with the text of the end-of-text token
 MOST_MICRO_ROWS = 8  # per device: assumed, to be raised or lowered by whoever trains; the product stays the batch size
 SCHEDULES = {"cosine_with_floor": "cosine_with_min_lr"}  # others are called alike
 
@@ -50,16 +58,14 @@ class _CannotSay(Exception):
 
 def write(study: Path | str, trial_id: str, destination: Path | str, force: bool = False) -> Written:
     """Write the files of one trial of a study to a new folder."""
-    results = [result for result in Study(study).results() if result.trial_id.startswith(trial_id)]
-    if not results:
-        expected = "the id of a trial that has ended, or its first characters"
-        raise InputError(problem("trial", trial_id, expected, f"see welltuned show {study}"))
-    sites = Study(study).declaration().surveys[0].sites
-    return write_config(results[0].config, sites, destination, force)
+    config = _trials.chosen(Study(study).results(), trial_id).config
+    surveys = {survey.config_key: survey for survey in Study(study).declaration().surveys}
+    return write_config(config, surveys[plans.survey_key(config)].sites, destination, force)
 
 
 def write_config(config: Config, sites: tuple[Site, ...], destination: Path | str, force: bool = False) -> Written:
     """Write the files of a configuration; InputError where no trainer can say it."""
+    destination = _place.checked(Path(destination), force, _place.needed(config))
     texts: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for name, make in TRAINERS.items():
@@ -73,24 +79,42 @@ def write_config(config: Config, sites: tuple[Site, ...], destination: Path | st
             f"export: got a configuration that no other trainer has words for ({reasons}), expected one that TRL, "
             "Axolotl or LLaMA-Factory can train; leave out --settings, which exports the adapter"
         )
+    trained = rows(config)
     if "llama_factory.yaml" in texts:
         texts["dataset_info.json"] = json.dumps(_dataset_info(), indent=2) + "\n"
-    texts[ROWS] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(config))
+        texts[ROWS_WITH_END] = _lines([row | {"completion": row["completion"] + _end(config)} for row in trained])
+    if {"trl.yaml", "axolotl.yaml"} & set(texts):
+        texts[ROWS] = _lines(trained)
 
     def fill(folder: Path) -> None:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
 
-    destination = _place.checked(Path(destination), force)
     return Written(_place.written(destination, fill), tuple(texts), left_out)
 
 
 def rows(config: Config) -> list[dict[str, str]]:
-    """Return the training rows of a configuration as prompt and completion, its template around the prompt."""
-    examples = splits.examples(config, ("train",))["train"]
-    chosen = subset(config, len(examples))
+    """Return the rows that a configuration trains on as prompt and completion, its template around the prompt.
+
+    They are chosen among those that are left after tokenising, as in training, which drops rows without a completion.
+    """
+    examples = data.load(config, bases.load_tokenizer(config.base, config.revision), ("train",))["train"].examples
+    chosen = data.subset(config, len(examples))
     rendered = (render(config.prompt_template, examples[place]) for place in chosen)
     return [{"prompt": prompt, "completion": completion} for prompt, completion in rendered]
+
+
+def _lines(found: list[dict[str, str]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+
+
+def _end(config: Config) -> str:
+    """Return the text that the base's tokenizer reads as its end-of-text token."""
+    tokenizer = bases.load_tokenizer(config.base, config.revision)
+    end = tokenizer.eos_token
+    if tokenizer(end, add_special_tokens=False)["input_ids"] != [tokenizer.eos_token_id]:
+        raise _CannotSay(f"its template trains no end-of-text token, and the tokenizer does not read {end!r} as one")
+    return end
 
 
 def _trl(config: Config, sites: tuple[Site, ...]) -> Fields:
@@ -134,6 +158,7 @@ def _axolotl(config: Config, sites: tuple[Site, ...]) -> Fields:
         "datasets": [{"path": ROWS, "ds_type": "json", "type": kind}],
         "train_on_inputs": False,
         "sequence_len": config.max_length,
+        "excess_length_strategy": "truncate",  # by default it drops longer rows
         "sample_packing": False,
         "val_set_size": 0,
         "adapter": "lora",
@@ -161,6 +186,7 @@ def _axolotl(config: Config, sites: tuple[Site, ...]) -> Fields:
 
 def _llama_factory(config: Config, sites: tuple[Site, ...]) -> Fields:
     starts = _starts(config)
+    _end(config)
     start = starts.get("init_lora_weights", True)
     pissa: Fields = {}
     if start == "pissa":
@@ -211,7 +237,7 @@ COMMANDS = {
 def _head(name: str, config: Config) -> str:
     return (
         f"# {COMMANDS[name]}   (in this folder)\n"
-        f"# Chosen by welltuned {config.id()}: effective batch size {config.batch_size} on one device; on several,\n"
+        f"{_place.SETTINGS_MARK} {config.id()}: effective batch size {config.batch_size} on one device; on several,\n"
         "# divide gradient_accumulation_steps by their number. Their product is what matters.\n"
     )
 
@@ -236,6 +262,8 @@ def _starts(config: Config) -> dict[str, Any]:
 
 
 def _base(config: Config) -> str:
+    if config.quantization != "none":  # load_in_8bit of bitsandbytes rounds what is multiplied, too
+        raise _CannotSay("it does not hold the base in 8 bits as welltuned does, by one scale for each row of a weight")
     files = fingerprint.resolve_base(config.base, config.revision)
     if files.kind == "gguf":
         raise _CannotSay("it does not train on a GGUF file")
@@ -290,4 +318,4 @@ def _adam(config: Config) -> Fields:
 
 
 def _dataset_info() -> Fields:
-    return {"welltuned_rows": {"file_name": ROWS, "columns": {"prompt": "prompt", "response": "completion"}}}
+    return {"welltuned_rows": {"file_name": ROWS_WITH_END, "columns": {"prompt": "prompt", "response": "completion"}}}

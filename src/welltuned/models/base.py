@@ -8,10 +8,12 @@ Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen p
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
@@ -23,6 +25,8 @@ from welltuned.models import sites as site_rules
 from welltuned.models.attention import best_attention
 from welltuned.models.parameters import Placed, placed
 
+# What transformers raises on files that it cannot read, by mistake or on purpose.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, SafetensorError, StrictDataclassError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -89,16 +93,11 @@ def load(
     torch_dtype = DTYPES[dtype]
     transformers.logging.disable_progress_bar()  # its bars would write across the study's own
     options: dict = {"dtype": torch_dtype, "attn_implementation": best_attention(torch_dtype, device)}
-    try:
-        if files.gguf is not None:
-            options |= {"gguf_file": files.gguf, "quantization_config": GgufConfig(dequantize=True)}
+    if files.gguf is not None:
+        options |= {"gguf_file": files.gguf, "quantization_config": GgufConfig(dequantize=True)}
+    with _Loading(name, "causal language model", "config.json and weights"):
         model = _read(files.folder, options)
-        tokenizer = load_tokenizer(name, revision)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(
-            f"model.base: got '{name}', expected a causal language model that transformers can load, but it says: "
-            f"{_first_line(error)}; check the folder's config.json and weights"
-        ) from error
+    tokenizer = load_tokenizer(name, revision)
     if quantization == "int8":  # before the device has to hold it
         quantised.hold(model, site_rules.linear_modules(model))
     nn.Module.to(model, torch.device(device)).eval()  # never a dtype: it would round rotary frequencies, too
@@ -124,7 +123,8 @@ def load_tokenizer(name: str, revision: str | None):
     """Load the base's tokenizer alone."""
     files = fingerprint.resolve_base(name, revision)
     extra = {"gguf_file": files.gguf} if files.gguf is not None else {}
-    return AutoTokenizer.from_pretrained(files.folder, local_files_only=True, **extra)
+    with _Loading(name, "tokenizer", "tokenizer.json and tokenizer_config.json"):
+        return AutoTokenizer.from_pretrained(files.folder, local_files_only=True, **extra)
 
 
 def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -> Base:
@@ -132,8 +132,8 @@ def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -
     files = fingerprint.resolve_base(name, revision)
     if files.gguf is not None:
         return load(name, revision, "float32", target_modules)  # a GGUF file has no config of its own to read
-    config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
-    with torch.device("meta"):
+    with _Loading(name, "causal language model", "config.json"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
         model = AutoModelForCausalLM.from_config(config)
     model.requires_grad_(False)
     return adapt(model, None, target_modules)
@@ -168,5 +168,25 @@ def _head_is_plain(model: PreTrainedModel, decoder: nn.Module, head: nn.Module) 
     return torch.equal(whole, split)
 
 
-def _first_line(error: Exception) -> str:
+class _Loading:
+    """Turns what transformers says of a base's files that it cannot read into one line."""
+
+    def __init__(self, name: str, what: str, files: str) -> None:
+        self.name, self.what, self.files = name, what, files
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The tokenizers library raises Exception itself; all other classes are named above.
+        if error is not None and (kind is Exception or isinstance(error, UNREADABLE)):
+            raise InputError(
+                f"model.base: got '{self.name}', expected a {self.what} that transformers can load, but it says: "
+                f"{_first_line(error)}; check the folder's {self.files}"
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,6 +13,7 @@ from welltuned.spec._fields import AXES, SECTIONS, Expected, Section, expected
 
 TOP = ("name", "seed", "axes", "methods", *SECTIONS)
 GRID_KEYS = ("grid", "from", "to")
+TINY, HUGE = 1e-100, 1e100  # ends of a grid; beyond the largest float its powers cannot be computed
 
 
 @dataclass
@@ -198,6 +199,9 @@ def _grid(what: str, raw: dict[str, Any], add: Callable[[str], None]) -> Sequenc
         value: object = raw[end]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             add(problem(f"{what}.{end}", value, "a finite number > 0", example))
+            return ()
+        if not TINY <= value <= HUGE:
+            add(problem(f"{what}.{end}", value, f"a number from {TINY:g} to {HUGE:g}", example))
             return ()
     if low > high:
         add(f"{what}: got from = {low} and to = {high}, expected from <= to; swap the two ends")

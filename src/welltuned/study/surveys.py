@@ -22,9 +22,13 @@ SOURCES = ("data", "models", "tasks", "survey.py", "records.py")
 
 def preview(spec: Spec, options: Options | None = None, observe: Observer = silent) -> Plan:
     """Plan a study without training anything or making a folder; instant where base and data were surveyed before."""
-    options = options or Options()
+    return plans.make(spec, look(spec, options or Options(), observe))
+
+
+def look(spec: Spec, options: Options, observe: Observer) -> dict[str, Survey]:
+    """Return the survey of every base and data set of a spec, by key, before it is known whether a plan fits them."""
     with Inline(options.runtime("", options.new_threads()), options.entry) as executor:
-        return plans.make(spec, collect(spec, {}, executor, options.entry, observe))
+        return collect(spec, {}, executor, options.entry, observe)
 
 
 def collect(

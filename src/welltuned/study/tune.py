@@ -26,7 +26,7 @@ from welltuned.study.surveys import preview
 from welltuned.study.tune_spec import Request
 from welltuned.transfer import proxy as proxies
 from welltuned.transfer.proxy import Found, Transferred
-from welltuned.transfer.setting import Setting
+from welltuned.transfer.setting import Setting, check
 
 REQUEST = "request.json"
 PROXY, TARGET = "proxy", "study"  # the files' names, and their studies' folders
@@ -72,14 +72,16 @@ def prepare(request: Request, folder: Path, options: Options, observe: Observer 
     name = TARGET if request.proxy is None else PROXY
     file = folder / f"{name}.toml"
     written = json.dumps(dataclasses.asdict(request), indent=2) + "\n"
-    if file.exists():
+    if file.exists() or (folder / REQUEST).exists():  # the latter without the former: a request that had no proxy
         _check_same(folder, written)
+    if file.exists():
         return _opened(name, file, Spec.load(file), options, observe)
     target = tune_spec.draft(request, request.base, options, observe)
     if request.proxy is None:
         spec = tune_spec.direct(request, target, options, observe)
     else:
         smaller = tune_spec.draft(request, request.proxy, options, observe)
+        _check_movable(request, target, smaller)
         spec = tune_spec.of_proxy(request, target, smaller, options, observe)
     stage = _opened(name, file, spec, options, observe)
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,12 +97,14 @@ def run(request: Request, first: Stage, options: Options, observe: Observer = si
     belief, _ = _run(first, options, observe)
     target = tune_spec.draft(request, request.base, options, observe)
     smaller = tune_spec.draft(request, first.spec.model.base or "", options, observe)
-    moved = proxies.transfer(_optimum(first, belief), _setting(target, request))
+    there = _setting(target, min(tune_spec.offered_ranks(request, target)))  # the search goes on to the other ranks
+    moved = proxies.transfer(_optimum(first, belief), there)
     cost = belief.spent * tune_spec.proxy_cost(target, smaller)
     observe(Note(f"The proxy's best batch size is {moved.setting.batch_size}; {_moves(moved)}"))
     file = first.file.with_name(f"{TARGET}.toml")
     if not file.exists():
-        left = tune_spec.total_runs(request, target, options, observe) - cost
+        # A time was turned into trials anew: what the proxy found is used, even where less is left than was expected.
+        left = max(tune_spec.total_runs(request, target, options, observe) - cost, tune_spec.LEAST_AFTER_PROXY)
         spec = tune_spec.after_proxy(request, target, moved, left)
         file.write_text(spec.text(), encoding="utf-8")
     second = _opened(TARGET, file, Spec.load(file), options, observe)
@@ -156,11 +160,21 @@ def _optimum(stage: Stage, belief: Belief) -> Found:
     return Found(here, rate, low, high)
 
 
-def _setting(target: tune_spec.Draft, request: Request) -> Setting:
-    """Return the target's setting at the lowest rank it is offered; the search goes on from there to the others."""
-    config, rank = target.config, min(tune_spec.offered_ranks(request, target))
-    width = target.survey.hidden_size
-    return Setting(config.method, rank, config.alpha, config.batch_size, width, config.num_train)
+def _setting(draft: tune_spec.Draft, rank: int) -> Setting:
+    config = draft.config
+    return Setting(config.method, rank, config.alpha, config.batch_size, draft.survey.hidden_size, config.num_train)
+
+
+def _check_movable(request: Request, target: tune_spec.Draft, smaller: tune_spec.Draft) -> None:
+    """Refuse a method whose learning rate no rule can move from the proxy to the target, before the proxy is tuned."""
+    here, there = (_setting(draft, draft.config.rank) for draft in (smaller, target))
+    try:
+        proxies.path(check(here), check(there))
+    except InputError as error:
+        raise InputError(
+            f"--proxy: got method '{request.method}', expected one whose learning rate the rules can move from "
+            f"{request.proxy} to {request.base}; leave out --proxy, or choose another --method ({error})"
+        ) from error
 
 
 def _moves(moved: Transferred) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from welltuned import plan as plans
-from welltuned import plan_cost, transfer
+from welltuned import plan_cost, plugins, transfer
 from welltuned.costs import flops
 from welltuned.errors import InputError, problem
 from welltuned.plan import Plan
@@ -15,7 +15,7 @@ from welltuned.search._space import rows_read
 from welltuned.spec import Spec
 from welltuned.study.options import Observer, Options
 from welltuned.study.speed import own_rate
-from welltuned.study.surveys import preview
+from welltuned.study.surveys import look
 from welltuned.transfer.proxy import Transferred
 
 RANKS = (4, 16, 64)  # offered where none is named, as far as half of the smallest site's size; assumed
@@ -24,7 +24,9 @@ STEPS_PER_OCTAVE = 2  # of the offered learning rates: neighbours differ by 1.41
 HALF_WIDTH_SD = 2.5  # of the prior, on either side of its centre, that the offered learning rates reach; assumed
 LEAST_OCTAVES = 3.0  # on either side at least, since a narrow prior may be wrong; assumed
 BEYOND = 1.0  # octaves offered beyond either end of a transferred learning rate's interval; assumed
+FEWEST_ROWS = FIRST_BATCH * plans.FEW_STEPS  # that train: the smallest batch size takes its least number of steps
 LEAST_RUNS = 3.0  # two full trials and one rerun: less cannot choose
+LEAST_AFTER_PROXY = 2.0  # one full trial, where the proxy expects the best, and one rerun
 RERUNS_FROM = 8.0  # run-equivalents from which on two fresh seeds confirm the choice, one below; assumed
 PROXY_RUNS = 16.0  # full trials of the proxy that its tuning costs at the most; assumed
 PROXY_SHARE = 0.5  # of the whole budget, at the most; assumed
@@ -76,7 +78,7 @@ class Draft:
     @property
     def full_rank(self) -> int:
         """Return the largest rank that every site can have."""
-        return min(min(site.num_out, site.num_in) for site in self.survey.sites)
+        return _full_rank(self.survey)
 
     def operations(self) -> float:
         """Return the floating-point operations of the trial and its validations."""
@@ -86,9 +88,11 @@ class Draft:
 
 def draft(request: Request, base: str, options: Options, observe: Observer) -> Draft:
     """Plan one full trial on a base."""
-    rank = min(request.ranks or (1,))
-    spec = _spec(request, base, (1e-3,), (rank,), batch_sizes(request)[:1], 1.0, 0)
-    plan = preview(spec, options, observe)
+    sizes = batch_sizes(request)[:1]
+    surveys = look(_spec(request, base, (1e-3,), (1,), sizes, 1.0, 0), options, observe)  # the same at every rank
+    (survey,) = surveys.values()
+    rank = min(_offered(request, survey))
+    plan = plans.make(_spec(request, base, (1e-3,), (rank,), sizes, 1.0, 0), surveys)
     config = plan.arms[0].configs[0]
     return Draft(plan, config, plan.survey_of(config))
 
@@ -98,6 +102,7 @@ def direct(request: Request, target: Draft, options: Options, observe: Observer)
     sizes, ranks = batch_sizes(request), offered_ranks(request, target)
     rates = rates_of_prior(target.survey.hidden_size, request.method, ranks, sizes, request.num_train)
     runs = total_runs(request, target, options, observe)
+    _check_runs(request, runs, LEAST_RUNS, "two to choose from and a rerun")
     fresh = _fresh_seeds(runs)
     return _spec(request, request.base, rates, ranks, sizes, runs - fresh, fresh)
 
@@ -108,10 +113,14 @@ def of_proxy(request: Request, target: Draft, proxy: Draft, options: Options, ob
     sizes, ranks = batch_sizes(request), (min(*offered_ranks(request, target), proxy.full_rank),)
     rates = rates_of_prior(proxy.survey.hidden_size, request.method, ranks, sizes, request.num_train)
     share = proxy_cost(target, proxy)
-    runs = min(PROXY_RUNS, PROXY_SHARE * total_runs(request, target, options, observe) / share)
+    total = total_runs(request, target, options, observe)
+    _check_runs(request, total, LEAST_RUNS, "two to choose from and a rerun")
+    runs = min(PROXY_RUNS, PROXY_SHARE * total / share)
     if runs < LEAST_RUNS:
         expected = f"a base whose full trials cost a small part of {request.base}'s, and this one's cost {share:.0%}"
         raise InputError(problem("--proxy", request.proxy, expected, "name a smaller one, or raise --budget"))
+    least = min(LEAST_AFTER_PROXY / (1 - PROXY_SHARE), LEAST_AFTER_PROXY + PROXY_RUNS * share)
+    _check_runs(request, total, least, f"the proxy's, and {LEAST_AFTER_PROXY:g} of {request.base}, one of them a rerun")
     return _spec(request, request.proxy, rates, ranks, sizes, runs, 0)
 
 
@@ -150,16 +159,31 @@ def batch_sizes(request: Request) -> tuple[int, ...]:
     sizes = (2**power for power in range(round(math.log2(FIRST_BATCH)), round(math.log2(LAST_BATCH)) + 1))
     offered = tuple(size for size in sizes if size <= most)
     if not offered:
-        expected = f"at least {FIRST_BATCH * plans.FEW_STEPS} rows"
+        expected = f"at least {FEWEST_ROWS} rows"
         raise InputError(problem("--num-train", request.num_train, expected, "add data: tuning needs optimizer steps"))
     return offered
 
 
 def offered_ranks(request: Request, target: Draft) -> tuple[int, ...]:
-    """Return the ranks of the request, else those that are low ranks for every site."""
+    """Return the ranks of the request, else those that are low ranks for every site and that the method accepts."""
+    return _offered(request, target.survey)
+
+
+def _offered(request: Request, survey: Survey) -> tuple[int, ...]:
     if request.ranks is not None:
         return request.ranks
-    return tuple(rank for rank in RANKS if rank <= target.full_rank // 2) or (max(1, target.full_rank // 2),)
+    misfit = plugins.load("methods", request.method).misfit
+    half = max(1, _full_rank(survey) // 2)
+
+    def fits(rank: int) -> bool:
+        return rank <= half and not any(misfit(site.num_out, site.num_in, rank) for site in survey.sites)
+
+    # Without a usual rank the largest that fits; where none does, the plan of rank 1 says why.
+    return tuple(filter(fits, RANKS)) or (next(filter(fits, range(half, 0, -1)), 1),)
+
+
+def _full_rank(survey: Survey) -> int:
+    return min(min(site.num_out, site.num_in) for site in survey.sites)
 
 
 def total_runs(request: Request, target: Draft, options: Options, observe: Observer) -> float:
@@ -174,11 +198,15 @@ def total_runs(request: Request, target: Draft, options: Options, observe: Obser
         rate = own_rate(config, target.survey, options, observe)
         cost = plan_cost.summary(target.plan, options.new_memory_bytes(), rate, options.device).cost
         runs = budget.seconds / cost.seconds
-    if runs < LEAST_RUNS:
-        expected = f"at least {LEAST_RUNS:g} full trials' worth: two to choose from and a rerun"
-        got = f"{budget.text()}, which is {runs:.2g} full trials"
-        raise InputError(problem("--budget", got, expected, "raise it, or lower --num-train"))
     return runs
+
+
+def _check_runs(request: Request, runs: float, least: float, what_for: str) -> None:
+    if runs < least:
+        expected = f"at least {least:.3g} full trials' worth: {what_for}"
+        got = f"{request.budget.text()}, which is {runs:.2g} full trials"
+        advice = "raise it, or lower --num-train" + (", or leave out --proxy" if request.proxy else "")
+        raise InputError(problem("--budget", got, expected, advice))
 
 
 def _fresh_seeds(runs: float) -> int:
