@@ -217,6 +217,21 @@ def section(recordings: Sequence[Recorded]) -> str:
     return "\n".join(lines)
 
 
+def models(recordings: Sequence[Recorded]) -> str:
+    """Return a table of every pair of a smaller model and a larger one, at the most samples that any has."""
+    found = surfaces_of(recordings)
+    most = max((surface.num_samples for surface in found), default=0)
+    head = ("method", "proxy", "target", "regret", "with probes", "cost of a sweep", "with probes")
+    lines = [f"| {' | '.join(head)} |", "| --- | --- | --- |" + " ---: |" * 4]
+    for pair in pairs(found, "model"):
+        outcome = judge("model", *pair) if pair[1].num_samples == most else None
+        if outcome is not None:
+            method, proxy, target, _, _, regret, probed, _, cost, probed_cost = _row(outcome)
+            cells = [method, *(name.rpartition(" ")[0] for name in (proxy, target)), regret, probed, cost, probed_cost]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _row(one: Outcome) -> list[str]:
     return [
         one.proxy.method,
