@@ -342,9 +342,9 @@ def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
     text = (
         "Seconds: the fake clock counts them from times of a machine with other work on it. Reopening a box whose edge "
         "is best: nothing beyond the recorded learning rates can be looked up. Probes shorter than the smallest "
-        "recorded number of rows are read off a line. A route through a smaller model with a search's budget instead of "
-        "a whole sweep. Optuna's samplers have their own defaults behind the warm start: TPE draws its first 10 trials "
-        "at random."
+        "recorded number of rows are read off a line. A route through a smaller model with a search's budget instead "
+        "of a whole sweep. Optuna's samplers have their own defaults behind the warm start: TPE draws its first 10 "
+        "trials at random."
     )
     for case in singles(surfaces):
         table = made.table(case)
