@@ -35,7 +35,7 @@ def named(cell):
 
 @pytest.mark.parametrize("cell", CELLS, ids=named)
 def test_coverage_and_errors_of_normal_differences(cell):
-    """At least 95 % everywhere; at most 97 %, or 98 % where seeds have no part of their own."""
+    """At least 95 % within three Monte-Carlo errors; at most 97 %, or 98 % where seeds have no part of their own."""
     found = simulate.record(simulate.normal_draws(cell, DRAWS))
     assert found.coverage >= 0.95 - SLACK
     assert found.coverage <= (0.97 if cell.seed_share > 0 else 0.98) + SLACK

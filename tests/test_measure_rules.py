@@ -181,7 +181,10 @@ def test_what_cannot_be_judged_is_none_and_not_a_guess():
 
 def test_the_page_of_the_searches_has_what_the_committed_surfaces_say_of_proxies():
     section = measure_proxies.section(surface_tables.load())
-    assert section in (rule_tables.ROOT / "docs" / "tuner.md").read_text(encoding="utf-8")
+    page = (rule_tables.ROOT / "docs" / "tuner.md").read_text(encoding="utf-8")
+    assert section in page
+    models = measure_proxies.models(surface_tables.load())
+    assert models in page and "| lora | abacus-middle r8 | abacus-large r8 | " in models
     assert [line.split(" | ")[0] for line in section.splitlines()[2:]] == [
         f"| {name}" for name in measure_proxies.NAMES.values()
     ]

@@ -7,6 +7,7 @@ import tiny
 from small_study import edited, forge_hashes, survey_of
 from welltuned import plan as plans
 from welltuned.costs import memory, packing
+from welltuned.objectives import causal_lm
 from welltuned.packing.state import initial
 from welltuned.records import Config, JobLost, Role, Site, Status, Survey, TrainJob, Trial
 from welltuned.spec import Spec
@@ -182,3 +183,10 @@ def test_llama_2_7b_is_planned_for_one_gpu_of_80_gb(large):
         need = memory.estimate([trial.config for trial in job.trials], survey, job.micro_rows, "cuda:0")
         assert need.total_bytes <= 64 * 10**9
         assert len(job.trials) >= 4
+
+
+def test_the_plan_and_the_objective_know_the_same_chunks_of_logits():
+    assert (memory.CPU_NUMBERS, memory.GPU_NUMBERS) == (causal_lm.CPU_NUMBERS, causal_lm.GPU_NUMBERS)
+    assert causal_lm._rows(torch.empty(1, device="cpu"), 151_936) == 27
+    # Any other device reads the head anew 16 times less.
+    assert causal_lm._rows(torch.empty(1, device="meta"), 151_936) == 441

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scripts import replay_page, replays
+from scripts import hyperband_tpe, replay_page, replays
 from scripts.replays import Case, Contender, Score, Variant
 
 import planted_surface as planted
@@ -48,6 +48,33 @@ def test_each_replay_offers_neighbouring_rates_and_all_contenders_the_same():
 def test_more_budget_is_spent_and_never_more_than_there_is():
     found = computed(dataclasses.replace(Contender("random", "uniform"), budgets=(2, 8)))
     assert {score.budget: score.cost for score in found} == {2: 2.0, 8: 8.0}
+
+
+def test_hyperband_begins_with_the_rule_climbs_rungs_and_asks_tpe_once_it_knows_enough(monkeypatch):
+    asked = []
+    suggested = hyperband_tpe._asked
+    monkeypatch.setattr(hyperband_tpe, "_asked", lambda *given: asked.append(suggested(*given)) or asked[-1])
+    hyperband_tpe._suggested.cache_clear()
+    contender = Contender("Hyperband with TPE", replays.HYPERBAND, {"warm_start": True})
+    assert contender.search in {one.search for one in replays.available()}
+    found = {budget: computed(dataclasses.replace(contender, budgets=(budget,)), num_replays=3) for budget in (1, 2, 8)}
+    assert not asked or max(score.cost for score in found[1]) == 1.0  # one full trial, and nobody to ask
+    alone = computed(Contender("random", "uniform", {"warm_start": True}, budgets=(1,)), num_replays=3)
+    assert [score.regret for score in found[1]] == [score.regret for score in alone]  # the rule's candidate
+    assert all(score.cost <= budget + 1e-6 for budget, scores in found.items() for score in scores)
+    assert all(score.cost > 6 and score.num_rounds > 3 for score in found[8]) and asked
+    assert np.mean([score.regret for score in found[8]]) < np.mean([score.regret for score in found[1]])
+    assert found[8] == computed(dataclasses.replace(contender, budgets=(8,)), num_replays=3)
+
+
+def test_a_bracket_that_is_not_paid_for_is_smaller_or_starts_higher():
+    dearest = [1 / 9, 1 / 3, 1.0]
+    assert hyperband_tpe._size(2, 0, dearest, 100.0, 99) == (0, 9)  # 9, 3 and 1 of them
+    assert hyperband_tpe._size(2, 1, dearest, 100.0, 99) == (1, 5)  # ceil(3 / 2 x 3)
+    assert hyperband_tpe._size(2, 0, dearest, 100.0, 4) == (0, 4)  # no more are left
+    assert hyperband_tpe._size(2, 0, dearest, 2.0, 99) == (0, 5)  # 5/9 + 1/3 + 1
+    assert hyperband_tpe._size(2, 0, dearest, 1.0, 99) == (2, 1)
+    assert hyperband_tpe._size(2, 0, dearest, 0.9, 99) == (2, 0)
 
 
 def test_methods_tuned_together_have_a_budget_each():

@@ -143,3 +143,13 @@ def test_a_stopped_run_and_a_probe_are_ranked_against_the_full_runs():
     itself = [(run.validation_nll, run) for run in runs]
     (perfect,) = fidelities._ranking(surface, "the run itself", itself)
     assert (perfect.correlation, perfect.correlation_best, perfect.regret) == pytest.approx((1, 1, 0))
+
+
+def test_a_recording_may_be_taken_before_its_turn(manifest, monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(record_surfaces, "_centre", lambda *given: 1e-2)
+    monkeypatch.setattr(record_surfaces, "_run", lambda study, runs, threads: ran.append(study["name"]) or True)
+    record_surfaces.record(manifest, tmp_path, 1, ["abacus-large-r8-pissa-n1024"])
+    assert ran == ["abacus-large-r8-pissa-n1024"]
+    with pytest.raises(SystemExit, match=r"--only: got abacus-large-r9, expected names as surfaces/README.md has them"):
+        record_surfaces.record(manifest, tmp_path, 1, ["abacus-large-r9"])

@@ -1,14 +1,19 @@
 """The worker on the bundled base: surveys with every problem at once, training jobs that never open the test split."""
 
 import json
+import os
+import types
 
 import pytest
+import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import tiny
+from small_study import result_of
 from welltuned import data, export, fingerprint, plan, worker
 from welltuned.errors import InputError
 from welltuned.executors import machine
+from welltuned.packing import adapter_file
 from welltuned.records import JobEnd, Outcome, Runtime, Status, Survey, SurveyJob, TrainJob
 
 ABACUS = {"base": "abacus-small", "task": "abacus", "dtype": "float32", "max_length": 128}
@@ -79,13 +84,14 @@ def test_a_training_job_never_opens_the_test_split(tmp_path, monkeypatch):
     assert outcome.status is Status.FINISHED and outcome.num_trainable == 2 * 3552
 
 
-def test_an_adapter_is_not_exported_onto_another_base():
+def test_an_adapter_is_not_exported_onto_another_base(tmp_path, monkeypatch):
     """A base whose files have changed since would give a silently wrong model."""
-    export._check_base(abacus())
-    with pytest.raises(
-        InputError, match=r"expected 000000000000, the hash of what the adapter was trained on; restore"
-    ):
-        export._check_base(abacus(base_hash="0" * 64))
+    trial = tiny.Trial(abacus(base_hash="0" * 64), tiny.Role.SELECT)
+    result = result_of(trial, adapter=adapter_file.save(str(tmp_path / "blobs"), trial, {}))
+    monkeypatch.setattr(export, "Study", lambda folder: types.SimpleNamespace(results=lambda: (result,)))
+    with pytest.raises(InputError, match=r"base 'abacus-small': got .*, expected 000000000000, the hash .*; put back"):
+        export.export(tmp_path, trial.id, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_a_job_refuses_data_and_weights_that_are_not_the_ones_it_was_planned_with(tmp_path, monkeypatch):
@@ -101,10 +107,23 @@ def test_a_job_refuses_data_and_weights_that_are_not_the_ones_it_was_planned_wit
     job = TrainJob("pack", (tiny.Trial(config, tiny.Role.SELECT),), 4)
     assert isinstance(list(worker.run(job, runtime(tmp_path)))[-1], JobEnd)
     file.write_text("".join(lines[1:]))
-    expected = rf"task data: got '.*rows.jsonl', expected the rows whose hash is {config.data_hash[:12]}; put"
+    expected = (
+        rf"got '.*rows.jsonl', expected the rows whose hash is {config.data_hash[:12]}, as when the study began; put"
+    )
     with pytest.raises(InputError, match=expected):
         list(worker.run(job, runtime(tmp_path)))
     monkeypatch.setattr(worker, "_held", worker._Held())
     other = TrainJob("pack", (tiny.Trial(abacus(base_hash="0" * 64), tiny.Role.SELECT),), 4)
-    with pytest.raises(InputError, match=r"model.base: got 'abacus-small', expected the weights .* 000000000000;"):
+    with pytest.raises(InputError, match=r"base 'abacus-small': got .*, expected 000000000000, the hash of what the"):
         list(worker.run(other, runtime(tmp_path)))
+
+
+def test_a_gpu_worker_counts_gpus_as_the_driver_does(tmp_path, monkeypatch):
+    """nvidia-smi, which the memory was planned by, counts by the PCI bus, and CUDA by speed unless it is asked."""
+    for name in ("CUDA_DEVICE_ORDER", "CUBLAS_WORKSPACE_CONFIG"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda wanted: None)
+    worker._prepare(Runtime("cuda:0", torch.get_num_threads(), 1e9, str(tmp_path)))
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

@@ -93,6 +93,14 @@ def base_hash(base: str, revision: str | None) -> str:
     return files_hash(sorted(paths))
 
 
+def check_base(base: str, revision: str | None, expected: str) -> None:
+    """Raise InputError where a base's files are not those with this hash, which a trial was planned or trained with."""
+    found = base_hash(base, revision)
+    if found != expected:
+        wanted = f"{expected[:12]}, the hash of what the trial is of"
+        raise InputError(problem(f"base '{base}'", found[:12], wanted, "put back the base's old files"))
+
+
 def _bundled() -> str:
     return ", ".join(BUNDLED_NAMES)
 

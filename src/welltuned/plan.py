@@ -23,7 +23,6 @@ from welltuned.spec import FIRST_FRESH_SEED, Spec
 
 FEW_STEPS = 32  # assumed: with fewer optimizer steps, the schedule and Adam's first steps decide, not the batch size
 SHOWN_SITES = 3  # of those named in an error
-OLD = "put the old files back, or run in another folder: the trials of a study are of one model and one data set"
 PLUGIN_FACTS = ("uses_rank", "uses_alpha", "has_fast", "is_whole")
 SPLITS = ("data_train", "data_validation", "data_test")
 
@@ -254,19 +253,13 @@ def _facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def check_base(config: Config) -> None:
-    """Raise InputError where a base's files are not the ones that the trial was planned with."""
-    got = fingerprint.base_hash(config.base, config.revision)
-    if got != config.base_hash:
-        raise InputError(problem("model.base", config.base, f"the weights whose hash is {config.base_hash[:12]}", OLD))
-
-
 def check_data(config: Config) -> None:
     """Raise InputError where the data are not the ones that the trial was planned with."""
     files = [config.data_train, config.data_validation, config.data_test]
     if _data_hash(config.task, files) != config.data_hash:
         named = ", ".join(itertools.chain(*files)) or config.task
-        raise InputError(problem("task data", named, f"the rows whose hash is {config.data_hash[:12]}", OLD))
+        wanted = f"the rows whose hash is {config.data_hash[:12]}, as when the study began"
+        raise InputError(problem("task data", named, wanted, "put the old files back, or run in another folder"))
 
 
 def _data_hash(task: str, files: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from welltuned import data, plan, plugins
+from welltuned import data, fingerprint, plan, plugins
 from welltuned.errors import WelltunedError
 from welltuned.evaluate import exam, retention
 from welltuned.executors import machine
@@ -161,7 +161,7 @@ def _model(config: Config, runtime: Runtime) -> PackedModel:
     key = (config.base_hash, *arguments)
     if _held.key != key or _held.model is None:
         _held.key = _held.model = None  # free the old one before the new one is loaded
-        plan.check_base(config)
+        fingerprint.check_base(config.base, config.revision, config.base_hash)
         model = PackedModel(bases.load(*arguments))
         probe.check(model)
         _held.key, _held.model = key, model

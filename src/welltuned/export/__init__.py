@@ -17,7 +17,7 @@ import torch
 
 from welltuned import fingerprint, plugins
 from welltuned.adapter_folder import OWN
-from welltuned.errors import InputError, problem
+from welltuned.errors import InputError
 from welltuned.export import _card, _peft, _place, _trials
 from welltuned.export._agreement import Agreement, Witness
 from welltuned.methods._method import Parametrisation, State
@@ -183,16 +183,9 @@ def _adapter(folder: Path, trial_id: str) -> _Found:
         )
     blob = blobs.path(folder / "blobs", result.adapter)
     trial, states = adapter_file.load(blob)
-    _check_base(trial.config)
+    config = trial.config
+    fingerprint.check_base(config.base, config.revision, config.base_hash)
     return _Found(result, results, trial, states, blob, adapter_file.num_steps(blob))
-
-
-def _check_base(config: Config) -> None:
-    """Raise InputError where the base's files are not those that the adapter was trained on."""
-    found = fingerprint.base_hash(config.base, config.revision)
-    if found != config.base_hash:
-        expected = f"{config.base_hash[:12]}, the hash of what the adapter was trained on"
-        raise InputError(problem(f"base '{config.base}'", found[:12], expected, "restore the base's files"))
 
 
 def _base_name(config: Config) -> str:
