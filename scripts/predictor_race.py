@@ -1,17 +1,22 @@
 """Which quantity at the start, or after a few steps, predicts a learning rate? `python -m scripts.predictor_race`.
 
+    python -m scripts.predictor_race                                       # the recorded surfaces of abacus-small
     python -m scripts.predictor_race runs/a/curvature runs/a               # rows of `welltuned curvature`, and a study
     python -m scripts.predictor_race runs/a/curvature table.jsonl.gz another.jsonl.gz --to race.csv
 
-What follows the rows are studies' folders or recorded tables (store/recorded.py; surfaces/tables/ has some), taken
-together. All must be of the base and data that the rows were measured on. The rows need the joint block of each method
-and rank of the studies; steps beyond 0 bring more predictors. analysis/predictors.py says how the race is judged.
+What follows the rows are studies' folders or recorded tables (store/recorded.py), taken together: of each the cells
+with the most training rows. Those of another base or other data than the rows' are left out, and it is said. The rows
+need the joint block of each method and rank of the studies; steps beyond 0 bring more predictors.
+analysis/predictors.py says how the race is judged.
 """
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from scripts.record_surfaces import ROOT, TABLES
 
 from welltuned.analysis import predictors
 from welltuned.analysis.cells import Cell, group
@@ -23,21 +28,32 @@ from welltuned.store import recorded
 from welltuned.study import Study
 
 ROWS = "rows.jsonl"  # of welltuned.curvature.files, which loads torch
+CURVATURE = ROOT / "surfaces" / "curvature"
 
 
-def read_rows(path: Path) -> tuple[BlockRow, ...]:
-    """Read what `welltuned curvature` has left; its first line says what was measured."""
-    lines = (path / ROWS if path.is_dir() else path).read_text(encoding="utf-8").splitlines()[1:]
-    return tuple(BlockRow.parse(line) for line in lines)
+def read_rows(path: Path) -> tuple[list[str], tuple[BlockRow, ...]]:
+    """Read what `welltuned curvature` has left: the base and data that it was measured on, and the rows."""
+    first, *lines = (path / ROWS if path.is_dir() else path).read_text(encoding="utf-8").splitlines()
+    return json.loads(first)["problem"], tuple(BlockRow.parse(line) for line in lines)
 
 
 def read_cells(path: Path) -> tuple[Cell, ...]:
-    """Read the cells of a study's folder or of a recorded table."""
+    """Read a study's folder or a recorded table; return its cells with the most training rows."""
     if path.is_dir():
         study = Study(path)
-        return group(study.results(), study.declaration().cell)
-    declaration, results = recorded.read(path)
-    return group(results, declaration.cell)
+        cells = group(study.results(), study.declaration().cell)
+    else:
+        declaration, results = recorded.read(path)
+        cells = group(results, declaration.cell)
+    most = max((cell.config.num_train for cell in cells), default=0)
+    return tuple(cell for cell in cells if cell.config.num_train == most)
+
+
+def read_places(paths: Sequence[Path], problem: Sequence[str]) -> tuple[tuple[predictors.Place, ...], int]:
+    """Return the places of the studies that are of this base and data, and how many cells are not."""
+    cells = [cell for path in paths for cell in read_cells(path)]
+    mine = [cell for cell in cells if [str(part) for part in cell.config.data_key()] == list(problem)]
+    return predictors.places(mine), len(cells) - len(mine)
 
 
 def report(places: Sequence[predictors.Place], rows: Sequence[BlockRow]) -> tuple[str, list[dict]]:
@@ -46,19 +62,29 @@ def report(places: Sequence[predictors.Place], rows: Sequence[BlockRow]) -> tupl
     parts, lines = [], []
     for target in predictors.TARGETS:
         scores, out = predictors.race(places, rows, target, field)
-        num_known = sum(place.target(target) is not None for place in places)
-        parts.append(f"{target}: known in {num_known} of {len(places)} cells")
+        known = [place for place in places if place.target(target) is not None]
+        parts.append(f"{target}: known in {len(known)} of {len(places)} cells")
+        lines += [dataclasses.asdict(score) for score in scores]
         if scores:
-            parts.append(table(HEADS, [_line(score) for score in scores]))
-            parts += _verdict(scores)
+            parts += [table(HEADS, [_line(score) for score in scores]), *_verdict(scores)]
         parts += [f"{name}: {reason}" for name, reason in out.items()]
+        everywhere = [one for one in field if _is_known(one, known, rows)]
+        if scores and scores[0].num_cells < len(known) and len(everywhere) > 1:
+            missing = ", ".join(one.name for one in field if one not in everywhere and one.name not in out)
+            parts.append(f"in all {len(known)} cells, without what has no number in some ({missing}):")
+            wider, _ = predictors.race(places, rows, target, everywhere)
+            parts.append(table(HEADS, [_line(score) for score in wider]))
+            lines += [dataclasses.asdict(score) for score in wider]
         found = predictors.exponent(places, rows, target)
         if found is not None:
             span = f"{found.low:.2f} to {found.high:.2f} with one method left out"
             parts.append(f"exponent of lambda over methods: {found.slope:.2f} ({span}), {found.num_cells} cells")
         parts.append("")
-        lines += [dataclasses.asdict(score) for score in scores]
     return "\n".join(parts), lines
+
+
+def _is_known(one: predictors.Predictor, places: Sequence[predictors.Place], rows: Sequence[BlockRow]) -> bool:
+    return all(one.value(place, predictors.joint_rows(place, rows)) is not None for place in places)
 
 
 HEADS = ("predictor", "cells", "error, octaves", "method left out", "worst", "without a fit", "rank correlation")
@@ -82,16 +108,23 @@ def _verdict(scores: Sequence[predictors.Score]) -> list[str]:
     return [f"1 / lambda comes {rank} of {len(scores)}, and is {beaten} one learning rate for all methods."]
 
 
+def surfaces() -> list[Path]:
+    """Return the tables of the recorded surfaces."""
+    return sorted(path for path in TABLES.glob("*.jsonl.gz") if "-probe" not in path.name)
+
+
 def main() -> None:
     """Read the command line, print the race, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("curvature", type=Path, help="the folder that `welltuned curvature` has written")
-    parser.add_argument("studies", type=Path, nargs="+", help="studies' folders, or recorded tables")
+    parser.add_argument("curvature", type=Path, nargs="?", default=CURVATURE, help="what `welltuned curvature` wrote")
+    parser.add_argument("studies", type=Path, nargs="*", help="studies' folders, or recorded tables")
     parser.add_argument("--to", type=Path, help="a CSV file for the scores")
     args = parser.parse_args()
-    text, lines = report(
-        predictors.places([cell for study in args.studies for cell in read_cells(study)]), read_rows(args.curvature)
-    )
+    problem, rows = read_rows(args.curvature)
+    places, num_others = read_places(args.studies or surfaces(), problem)
+    if num_others:
+        print(f"{num_others} cells are left out: the rows are of another base or other data")
+    text, lines = report(places, rows)
     print(text)
     if args.to:
         write_csv(args.to, lines)

@@ -97,7 +97,8 @@ def card(manifest: Mapping[str, Any], surfaces: Sequence[Surface]) -> str:
             "`manifest.toml` says what is recorded, in which order, and which surfaces (base, rank, method) are for "
             "development: every constant of a search comes from these, and the others are held out. `frozen.sha256` "
             "was committed before the first recording, and the recorder refuses another manifest. `tables/` has one "
-            "file a recording; `scripts.surface_tables.load()` reads them."
+            "file a recording; `scripts.surface_tables.load()` reads them. `curvature/` has what `welltuned curvature` "
+            "measures of the cells of abacus-small (docs/curvature.md, the predictor race)."
         ),
         f"{len(surfaces)} of {len(planned)} recordings are complete, {num_bytes / MEGABYTE:.2f} MB.",
         "\n".join(_table(surfaces)),

@@ -13,6 +13,7 @@ given too. Ties and gaps: a predictor is judged on the cells for which all predi
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,8 @@ def predictors(steps: Sequence[int]) -> tuple[Predictor, ...]:
     """Return the race's field, for rows measured after these numbers of steps (0: the start)."""
     field = [
         Predictor("one rate for all", lambda place, rows: 1.0),
-        Predictor("(s r)^-1/2 B^1/2 (muA)", lambda place, rows: _mu(place)),
+        Predictor("(s r)^-1/2 B^1/2 (muA)", lambda place, rows: _mu(place, 0.5)),
+        Predictor("(s r)^-1/2, any B", lambda place, rows: _mu(place, 0.0)),
         Predictor("1 / lambda", lambda place, rows: _power(rows, lambda row: row.hessian_max, -1.0)),
         Predictor("lambda^-1/2", lambda place, rows: _power(rows, lambda row: row.hessian_max, -0.5)),
         Predictor("1 / Gauss-Newton", lambda place, rows: _power(rows, lambda row: row.gauss_newton_max, -1.0)),
@@ -145,8 +147,10 @@ def _score(one: Predictor, target: str, cells: Sequence[Place], y: Sequence[floa
     )
 
 
-def _mu(place: Place) -> float:
-    return (place.scaling * place.rank) ** -0.5 * (place.batch_size / REFERENCE_BATCH) ** 0.5
+def _mu(place: Place, batch_exponent: float) -> float | None:
+    if place.rank == 0:
+        return None  # whole matrices are trained: the rule is of LoRA's rank
+    return (place.scaling * place.rank) ** -0.5 * (place.batch_size / REFERENCE_BATCH) ** batch_exponent
 
 
 def _at(rows: Mapping[int, BlockRow], step: int, of: Callable[[BlockRow], float | None]) -> float | None:
@@ -188,12 +192,17 @@ class Exponent:
 
 
 def exponent(places: Sequence[Place], rows: Sequence[BlockRow], target: str) -> Exponent | None:
-    """Return how the target falls with the joint largest eigenvalue across methods; None with under three methods."""
+    """Return how the target falls with the joint largest eigenvalue across methods; None with under three methods.
+
+    Only of cells that have another method of their rank and batch size beside them.
+    """
     points = []
     for place in places:
         value, row = place.target(target), joint_rows(place, rows).get(0)
         if value is not None and row is not None and row.hessian_max > 0:
             points.append((place, math.log2(row.hessian_max), math.log2(value)))
+    num_beside = Counter((place.rank, place.batch_size) for place, _, _ in points)
+    points = [point for point in points if num_beside[point[0].rank, point[0].batch_size] > 1]
     methods = sorted({place.method for place, _, _ in points})
     if len(methods) < 3:
         return None
