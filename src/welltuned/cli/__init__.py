@@ -6,6 +6,7 @@ on stderr and ends with exit status 2; Ctrl-C ends with 130.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -35,6 +36,7 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave through SystemExit."""
+    os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported: libraries' bars would write across the program's own
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         typer.main.get_command(_app(given[0] if given else ""))(given, prog_name="welltuned")
