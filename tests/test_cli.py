@@ -114,14 +114,6 @@ def test_only_the_verb_that_is_called_is_imported():
     assert done.stdout.splitlines()[-1] == "['welltuned.cli._options', 'welltuned.cli.report']"
 
 
-def test_libraries_draw_no_bars_across_the_programs_own():
-    """As transformers would while it converts a GGUF file."""
-    code = "import welltuned.cli as c\ntry:\n    c.main(['--version'])\nexcept SystemExit:\n    pass\n"
-    code += "from tqdm.auto import tqdm\nfor _ in tqdm(range(3), desc='Converting'):\n    pass"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
-    assert done.stderr == ""
-
-
 def test_an_unknown_verb_is_refused_with_a_suggestion(capsys):
     assert call("rum") == 2
     assert "Did you mean 'run'?" in capsys.readouterr().err

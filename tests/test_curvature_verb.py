@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from welltuned import cli
+from welltuned.cli import _progress
 from welltuned.curvature import files
 from welltuned.curvature.survey import Survey
 
@@ -45,6 +46,15 @@ def status(*extra):
     return ended.value.code
 
 
+def test_a_long_pass_tells_how_many_products_it_has_made(here, capsys, monkeypatch):
+    monkeypatch.setattr(_progress, "PLAIN_SECONDS", 0.0)
+    assert status() == 0
+    told = capsys.readouterr().err
+    assert "1/2 blocks" not in told  # the two methods' blocks are one pass
+    assert "0/2 blocks (at the start, model.layers.2.self_attn.q_proj; 1 product)" in told
+    assert "0/2 blocks (at the start, model.layers.2.self_attn.q_proj; 12 products)" in told
+
+
 def test_it_prints_ratios_beside_the_published_ones_and_leaves_a_table_and_figures(here, capsys):
     assert status("--blocks", "joint", "--steps", "0", "--steps", "2") == 0
     shown, told = capsys.readouterr()
@@ -74,11 +84,11 @@ def test_interrupted_it_goes_on_and_measures_nothing_twice(here, capsys, monkeyp
     measured = []
     really = Survey._measure
 
-    def measure(self, point, sites):
+    def measure(self, point, sites, tell):
         measured.append(sites)
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return really(self, point, sites)
+        return really(self, point, sites, tell)
 
     monkeypatch.setattr(Survey, "_measure", measure)
     assert status("--blocks", "joint") == 130

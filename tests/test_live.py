@@ -213,3 +213,11 @@ def _read(terminal: int, until: str) -> str:
         assert ready, f"no {until!r} in {text!r}"
         text += os.read(terminal, 65536).decode(errors="replace")
     return text
+
+
+def test_libraries_draw_no_bars_across_the_programs_own():
+    """As transformers would while it converts a GGUF file."""
+    code = "import welltuned.cli as c\ntry:\n    c.main(['--version'])\nexcept SystemExit:\n    pass\n"
+    code += "from tqdm.auto import tqdm\nfor _ in tqdm(range(3), desc='Converting'):\n    pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stderr == ""

@@ -69,12 +69,18 @@ class _Screen:
 
     def __init__(self) -> None:
         self._began: tuple[float, int] | None = None
+        self._printed = 0.0
 
     def tell(self, progress: "Progress") -> None:
-        """Print a line for each pass."""
+        """Print a line for each pass, and within a long one now and then."""
+        from welltuned.analysis.wording import plural
+        from welltuned.cli._progress import PLAIN_SECONDS
         from welltuned.cli._text import duration
 
         now = time.monotonic()
+        if progress.num_products and now - self._printed < PLAIN_SECONDS:
+            return
+        self._printed = now
         if self._began is None:
             self._began = now, progress.done
         began, first = self._began
@@ -82,7 +88,8 @@ class _Screen:
         if first < progress.done < progress.total:
             left = (now - began) / (progress.done - first) * (progress.total - progress.done)
             line += f", about {duration(left)} left"
-        print(f"{line} ({progress.doing})", file=sys.stderr, flush=True)
+        made = f"; {plural(progress.num_products, 'product')}" if progress.num_products else ""
+        print(f"{line} ({progress.doing}{made})", file=sys.stderr, flush=True)
 
 
 def text(rows: "Sequence[BlockRow]") -> str:

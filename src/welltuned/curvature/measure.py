@@ -5,7 +5,7 @@ matrices. All of it is in units of the loss per number trained: an eigenvalue is
 Shape letters: N blocks, P numbers of a block padded to the longest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,28 @@ class Operator(Protocol):
     def gauss_newton(self, v_NP: Tensor, numbers: Sequence[int]) -> Tensor:
         """Return the Gauss-Newton matrix times v for the blocks of these numbers."""
         ...
+
+
+class Counted:
+    """An operator that tells how many products it has made."""
+
+    def __init__(self, operator: Operator, tell: Callable[[int], None]) -> None:
+        self.num_blocks, self.length, self.own_NP = operator.num_blocks, operator.length, operator.own_NP
+        self.gradients = operator.gradients
+        self._operator, self._tell, self._num_made = operator, tell, 0
+
+    def hessian(self, v_NP: Tensor, numbers: Sequence[int]) -> Tensor:
+        """Return H v, and tell."""
+        return self._told(self._operator.hessian(v_NP, numbers))
+
+    def gauss_newton(self, v_NP: Tensor, numbers: Sequence[int]) -> Tensor:
+        """Return the Gauss-Newton matrix times v, and tell."""
+        return self._told(self._operator.gauss_newton(v_NP, numbers))
+
+    def _told(self, product_NP: Tensor) -> Tensor:
+        self._num_made += 1
+        self._tell(self._num_made)
+        return product_NP
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ decoder layer at a time (what lies below them is not differentiated). After trai
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from welltuned.costs import flops
 from welltuned.curvature.blocks import Blocks, Member
 from welltuned.curvature.joint import Joint
 from welltuned.curvature.lanczos import Effort
-from welltuned.curvature.measure import Facts, Operator, measure, spectral_norms
+from welltuned.curvature.measure import Counted, Facts, Operator, measure, spectral_norms
 from welltuned.curvature.points import Point, chosen, trained
 from welltuned.curvature.rows import TOKENS_PER_PASS, Rows
 from welltuned.errors import InputError, problem, suggestion
@@ -54,6 +54,7 @@ class Progress:
     done: int  # blocks
     total: int
     doing: str
+    num_products: int = 0  # with matrices, so far in this pass
 
 
 def refuse(request: Request) -> None:
@@ -126,10 +127,11 @@ class Survey:
         for point in self._points():
             for sites in self._passes(len(point.configs)):
                 names = sites or [JOINT]
-                tell(Progress(num_done, self.num_blocks, f"{point.label}, {_label(names)}"))
+                now = Progress(num_done, self.num_blocks, f"{point.label}, {_label(names)}")
+                tell(now)
                 num_done += len(names) * len(point.configs)
                 if any(point.key(config, name) not in done for config in point.configs for name in names):
-                    yield self._measure(point, sites)
+                    yield self._measure(point, sites, lambda made, now=now: tell(replace(now, num_products=made)))
         tell(Progress(self.num_blocks, self.num_blocks, "done"))
 
     def _passes(self, num_trials: int) -> Iterator[list[str]]:
@@ -148,7 +150,7 @@ class Survey:
             configs = self.trials[steps[0]]
             yield from trained(self.model, configs, (self.train, self.validation), steps, self.runtime, self.ended)
 
-    def _measure(self, point: Point, sites: Sequence[str]) -> tuple[BlockRow, ...]:
+    def _measure(self, point: Point, sites: Sequence[str], tell: Callable[[int], None]) -> tuple[BlockRow, ...]:
         members = [Member(site, group) for site in sites for group in point.state.groups]
         operator: Operator
         if sites:
@@ -158,7 +160,8 @@ class Survey:
         gradients = operator.gradients()
         norms = spectral_norms(gradients.weights)
         preconditioner_NP = point.preconditioner(sites, operator.length)
-        facts = measure(operator, self._start(operator, sites), gradients, preconditioner_NP, self.request.effort)
+        start_NP = self._start(operator, sites)
+        facts = measure(Counted(operator, tell), start_NP, gradients, preconditioner_NP, self.request.effort)
         losses = validation_nll(self.model, point.state, self.train, self.rows.numbers)
         found = []
         places = [(name, number) for name in sites or [JOINT] for number in range(len(point.configs))]
