@@ -39,10 +39,11 @@ def test_the_page_of_curvature_says_what_the_committed_rows_and_surfaces_say():
             name = line["predictor"].removesuffix(" (muA)")
             errors = [line[key] for key in ("error", "method_error", "worst")]
             assert f"| {' | '.join([name, *(f'{error:.2f}' for error in errors)])} |" in page
-    wide = {
-        line["predictor"]: line["error"] for line in lines if (line["target"], line["num_cells"]) == ("optimum", 44)
-    }
-    assert f"is missed by {wide['1 / lambda']:.2f} (1 / lambda), {wide['lambda^-1/2']:.2f}\n" in page
+    wide = {(line["target"], line["predictor"]): line["error"] for line in lines if line["num_cells"] == 44}
+    raw, root = wide["optimum", "1 / lambda"], wide["optimum", "lambda^-1/2"]
+    assert f"is missed by {raw:.2f} (1 / lambda), {root:.2f}\n" in page
+    raw, null = wide["right edge", "1 / lambda"], wide["right edge", "one rate for all"]
+    assert f"it is worse ({raw:.2f} against {null:.2f})" in page
     for target in predictors.TARGETS:
         found = predictors.exponent(places, rows, target)
         assert found is not None and found.num_cells == 40 and f" {found.slope:.2f} (" in page
