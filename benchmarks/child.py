@@ -43,6 +43,7 @@ def _measured(
     seconds: float | None, function: Callable[..., T], arguments: tuple[Any, ...], named: Mapping[str, Any]
 ) -> T | None:
     context = multiprocessing.get_context("spawn")
+    os.environ.update(allocator.environment(os.environ))  # which a process has from its start
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="welltuned-bench-", ignore_cleanup_errors=True) as cache:
         process = context.Process(target=_run, args=(sender, cache, function, arguments, named))

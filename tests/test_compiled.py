@@ -9,6 +9,7 @@ from transformers.models.llama import modeling_llama
 
 import tiny
 from welltuned import plugins, worker
+from welltuned.costs import compiling
 from welltuned.packing import blocks
 from welltuned.records import TrainJob
 from welltuned.train import lengths, loop
@@ -46,7 +47,7 @@ def compiler(monkeypatch):
 )
 def test_a_compiled_pack_equals_an_uncompiled_one(make, method, ranks, tmp_path, compiler, monkeypatch):
     """Mixed batch sizes, ranks and lengths, in float64: <= 1e-9 relative; one graph serves all blocks."""
-    monkeypatch.setattr(lengths, "chosen", lambda all_lengths: (12,))
+    monkeypatch.setattr(lengths, "chosen", lambda *of: (12,))
     model = make()
     settings = [{"batch_size": 4, "rank": ranks[0]}, {"batch_size": 5, "rank": ranks[1]}]  # both end together
     settings[1] |= {"scaling": 0.5} if plugins.load("methods", method).uses_alpha else {}
@@ -73,6 +74,8 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(blocks, "available", lambda device: True)
     monkeypatch.setattr(loop, "available", lambda device: True)
+    monkeypatch.setattr(lengths, "MULTIPLE", 1)
+    monkeypatch.setattr(compiling, "LENGTH_SECONDS", 0)
     model = tiny.packed()
     found = []
     for num_trials in (1, 2, 3, 4, 5):
@@ -107,7 +110,7 @@ def test_outside_the_context_blocks_are_uncompiled(make):
     assert [block.forward for block in model.blocks.modules] == before
 
 
-def test_the_chosen_lengths_compute_the_fewest_tokens():
+def test_the_fewest_tokens_are_computed():
     """Against every choice of two and three lengths, and with fewer distinct lengths than may be chosen."""
     import itertools
 
@@ -115,7 +118,27 @@ def test_the_chosen_lengths_compute_the_fewest_tokens():
     for most in (1, 2, 3):
         choices = itertools.combinations(sorted(set(seen)), most)
         costs = [sum(lengths.padded(one, choice) for one in seen) for choice in choices if choice[-1] == 21]
-        mine = lengths.chosen(seen, most)
+        mine = lengths.fewest(seen, most)
         assert len(mine) <= most and mine[-1] == 21
         assert sum(lengths.padded(one, mine) for one in seen) == min(costs)
-    assert lengths.chosen([4, 4, 6], 4) == (4, 6)
+    assert lengths.fewest([4, 4, 6], 4) == (4, 6)
+
+
+def test_a_length_more_is_compiled_where_it_saves_its_seconds():
+    """Of 90 micro-steps of 16 tokens and 10 of 40: a length of 16 saves 90 x 24 tokens."""
+    seen = [16] * 90 + [40] * 10
+    assert lengths.chosen(seen, token_seconds=1.0, compile_seconds=90 * 24 - 1, longest=40) == (16, 40)
+    assert lengths.chosen(seen, token_seconds=1.0, compile_seconds=90 * 24 + 1, longest=40) == (40,)
+
+
+def test_lengths_are_multiples_that_packs_share_and_no_row_is_longer():
+    """Packs whose longest rows are 33 and 39 tokens long compile the same code; the table of rows is 45 wide."""
+    found = {lengths.chosen([length], 1.0, 1.0, longest=45) for length in (33, 39)}
+    assert found == {(40,)}
+    assert lengths.chosen([41], 1.0, 1.0, longest=45) == (45,)
+
+
+def test_a_slot_of_a_larger_base_takes_longer():
+    """15 microseconds, and 4 operations a weight at 3e11 a second."""
+    assert compiling.slot_seconds(0) == 15e-6
+    assert compiling.slot_seconds(75_000_000) == pytest.approx(15e-6 + 1e-3)

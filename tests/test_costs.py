@@ -185,12 +185,12 @@ def test_packs_do_not_depend_on_the_order_of_trials(monkeypatch):
 def test_a_pack_aims_at_the_target_of_tokens(monkeypatch):
     forge_hashes(monkeypatch)
     trials = trials_of(
-        axes={"batch_size": [4, 16, 64], "learning_rate": [k * 1e-4 for k in range(1, 31)], "method": ["lora"]}
+        axes={"batch_size": [4, 16, 64], "learning_rate": [k * 1e-4 for k in range(1, 37)], "method": ["lora"]}
     )
     survey = survey_of(trials[0].config)
     for job in packing.pack(trials, survey, 4 * GIB):
         assert job.micro_rows == 4
-        assert 0.8 * 8192 <= len(job.trials) * job.micro_rows * 64 <= 8192
+        assert 0.8 * packing.MOST_TOKENS <= len(job.trials) * job.micro_rows * 64 <= packing.MOST_TOKENS
 
 
 def test_few_trials_get_more_rows(monkeypatch):

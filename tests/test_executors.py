@@ -13,7 +13,7 @@ import pytest
 import a_config
 import fake_worker
 from welltuned.errors import InputError, MachineError, StoreError, WelltunedError
-from welltuned.executors import machine
+from welltuned.executors import allocator, machine
 from welltuned.executors.inline import Inline
 from welltuned.records import JobEnd, JobLost, Outcome, Role, Runtime, SurveyJob, TrainJob, Trial
 
@@ -163,7 +163,7 @@ def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.Monke
 PARENT = """
 import sys
 import a_config
-from welltuned.executors import machine
+from welltuned.executors import allocator, machine
 from welltuned.executors.inline import Inline
 from welltuned.records import Role, Runtime, TrainJob, Trial
 inline = Inline(Runtime("cpu", 1, 30.0, sys.argv[1]), "fake_worker:run")
@@ -215,3 +215,12 @@ def test_freed_memory_is_kept_for_the_next_block_and_given_back_between_jobs():
     faults, given_back = map(int, shown.stdout.split())
     assert faults < 1000  # 16,384 pages of a new block
     assert given_back > 1 << 25
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+def test_a_child_begins_with_huge_pages_unless_the_user_says_otherwise(inline: Inline, monkeypatch) -> None:
+    assert allocator.environment({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})["GLIBC_TUNABLES"].endswith("=0")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")
+    list(inline.run(JOB))
+    begun = Path(f"/proc/{inline.process_id}/environ").read_text().replace("\0", ":")  # glibc cuts it at the colons
+    assert "GLIBC_TUNABLES=glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1:" in begun

@@ -12,20 +12,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from welltuned.costs import memory
-from welltuned.costs.flops import num_samples, trains_whole, work
+from welltuned.costs import compiling, memory
+from welltuned.costs.flops import num_samples, trains_whole
 from welltuned.errors import MachineError, problem
 from welltuned.records import Config, Survey, TrainJob, Trial
 
-MOST_TOKENS = 8192  # of a micro-step, to hide Python's share; the measured curve is flat from 5,000 on (abacus-middle)
+# Tokens of a micro-step, to hide Python's share. abacus-middle, rank 8, batch 4, bfloat16, compiled, two AMX cores:
+# 32, 37, 40 and 39 thousand tokens/s at 8, 16, 32 and 64 trials, which are 2, 4, 9 and 18 thousand tokens a micro-step.
+MOST_TOKENS = 10240
 FEWEST_TOKENS = 2048  # what it takes to keep large matmuls at their peak; assumed
 TARGET_FLOPS = 1.2e12  # forward and backward of a micro-step; between the two bounds this decides; assumed
 USUAL_ROWS = 4  # rows of one trial where a micro-step has MOST_TOKENS, fewer in proportion; assumed
-# A decoder's blocks are compiled where all packs of a kind train for this long: it saves a quarter to a third of the
-# time, and takes 15 to 20 s for each of at most 4 lengths, 5 s where a cache has it (measured on two cores, bfloat16,
-# whose rates without compiling these are; fixed, so that a plan does not depend on the hour).
-COMPILED_FROM_SECONDS = 200
-TOKEN_SECONDS, FLOPS_PER_SECOND = 15e-6, 3e11
 MAX_WASTE = 1.05  # computed rows / real rows, because m does not divide every batch size; assumed tolerable
 
 
@@ -116,7 +113,7 @@ def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
     is_alone = trains_whole(members[0].config)
     most = 1 if is_alone else max(1, int(room.target_tokens / (rows * room.survey.mean_tokens)))
     num_members, recompute = _fit([trial.config for trial in members], room, most)
-    compiled = _is_worth_compiling([trial.config for trial in members], room.survey)
+    compiled = compiling.is_worth_it([trial.config for trial in members], room.survey)
     for part in _even_parts(members, num_members):
         configs = [trial.config for trial in part]
         rows = _rows_for(configs, room)
@@ -125,16 +122,6 @@ def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
         rows = _without_waste(configs, rows)
         ordered = sorted(part, key=lambda trial: (*_place(trial.config)[:2], _cohort(trial.config)))
         yield dataclasses.replace(make_job(ordered, rows), compiled=compiled, recompute=recompute)
-
-
-def _is_worth_compiling(configs: Sequence[Config], survey: Survey) -> bool:
-    """Say whether packs that are compiled once train long enough; dropout differs from site to site, block to block.
-
-    Weights that are put in the place of the base's at every pass have not been tried in compiled blocks.
-    """
-    items = [work(config, survey) for config in configs]
-    seconds = sum(item.num_tokens * TOKEN_SECONDS + item.train_flops / FLOPS_PER_SECOND for item in items)
-    return seconds > COMPILED_FROM_SECONDS and not any(config.dropout or trains_whole(config) for config in configs)
 
 
 def _fit(configs: Sequence[Config], room: Room, most: int) -> tuple[int, bool]:

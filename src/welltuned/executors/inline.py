@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 
 from welltuned.errors import WelltunedError
+from welltuned.executors import allocator
 from welltuned.executors._child import ERRORS
 from welltuned.records import Event, Job, JobLost, Runtime
 
@@ -108,8 +109,9 @@ class Inline:
             handle = theirs.fileno()
             path = json.dumps([str(folder) for folder in sys.path])
             command = [sys.executable, "-c", BOOT, str(handle), self._entry, str(os.getpid()), path]
-            quiet = {**os.environ, "TQDM_DISABLE": "1"}  # libraries' bars would write across the study's own
-            self._process = subprocess.Popen(command, pass_fds=(handle,), stdin=subprocess.DEVNULL, env=quiet)
+            # libraries' bars would write across the study's own
+            environment = allocator.environment({**os.environ, "TQDM_DISABLE": "1"})
+            self._process = subprocess.Popen(command, pass_fds=(handle,), stdin=subprocess.DEVNULL, env=environment)
         self._connection = Connection(ours.detach())
         return self._connection
 

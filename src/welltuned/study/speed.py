@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from welltuned import plan as plans
-from welltuned.costs import flops, packing
+from welltuned.costs import compiling, flops, packing
 from welltuned.errors import MachineError
 from welltuned.executors.inline import LATE, Inline
 from welltuned.executors.machine import cache_folder
@@ -32,7 +32,7 @@ BASES = ("abacus-small", "abacus-large")
 NUM_TRIALS, BATCH_SIZE, NUM_STEPS = 16, 4, 4  # about 17,000 tokens: a second or two a base on two cores; assumed
 MOST_SECONDS = 20.0  # that a plan waits for a speed, loading torch included; assumed
 ASSUMED = Speed(
-    packing.FLOPS_PER_SECOND, packing.TOKEN_SECONDS, is_measured=False
+    compiling.FLOPS_PER_SECOND, compiling.TOKEN_SECONDS, is_measured=False
 )  # two cores: measured for the packer
 OWN_TRIALS = 2  # side by side; packs of a guided search have one to five, a lone trial is slowest; assumed
 OWN_STEPS = (1, 6)  # of two short packs of a user's own model; assumed

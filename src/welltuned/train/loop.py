@@ -13,7 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from welltuned.costs import compiling
 from welltuned.evaluate.nll import sums, validation_nll
+from welltuned.models.sites import coverage
 from welltuned.objectives import causal_lm
 from welltuned.packing import adapter_file, optimizer
 from welltuned.packing.adapter_file import Moments
@@ -111,7 +113,10 @@ class PackRun:
 
     def _lengths(self) -> tuple[int, ...]:
         """Return the lengths that micro-steps are padded to where blocks are compiled."""
-        return lengths.chosen([self._num_tokens(step, self.runners) for step in range(self.num_micro_steps)])
+        needed = [self._num_tokens(step, self.runners) for step in range(self.num_micro_steps)]
+        slot_seconds = compiling.slot_seconds(coverage(self.model.base.model, {})[1])
+        rows = len(self.runners) * self.job.micro_rows
+        return lengths.chosen(needed, rows * slot_seconds, compiling.LENGTH_SECONDS, self.train.ids.shape[1])
 
     def _backward(self, block: Block, num_targets: list[int]) -> list[float]:
         """Accumulate the gradients of the block; return each trial's share of its effective batch's loss."""
