@@ -3,7 +3,7 @@
 A micro-step frees and takes the same large tensors again and again, and every page of a new one is a fault of the
 processor: 16,000 in a step of abacus-middle, a tenth of its time (measured on two CPU cores: 1.14 s of processor time
 against 1.01 s, 32 trials, 4 rows of each, float32). And it asks for huge pages, which only the environment that a
-process starts with can tell it to: a micro-step takes 5 to 9 % less time, the first one a second more (abacus-middle,
+process starts with can tell it to: a micro-step takes 5 to 10 % less time, the first one a second more (abacus-middle,
 float32 and bfloat16, and SmolLM2-135M, two AMX cores). Elsewhere than on glibc nothing is changed.
 """
 
