@@ -163,7 +163,7 @@ def test_a_gpu_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.Monke
 PARENT = """
 import sys
 import a_config
-from welltuned.executors import allocator, machine
+from welltuned.executors import machine
 from welltuned.executors.inline import Inline
 from welltuned.records import Role, Runtime, TrainJob, Trial
 inline = Inline(Runtime("cpu", 1, 30.0, sys.argv[1]), "fake_worker:run")
