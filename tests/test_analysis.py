@@ -362,6 +362,20 @@ def test_the_delta_form_is_told_where_it_matters():
     assert "delta form" not in {caveat.kind for caveat in caveats(results, declaration)}
 
 
+def test_who_rounds_small_changes_away_is_told():
+    """In bfloat16; it can change a ranking where all weights are trained beside adapters."""
+    results, declaration = synthetic.study()
+    assert "rounding" not in {caveat.kind for caveat in caveats(results, declaration)}
+    rounded = [dataclasses.replace(one, config=one.config.replace(dtype="bfloat16")) for one in results]
+    (told,) = (caveat for caveat in caveats(rounded, declaration) if caveat.kind == "rounding")
+    assert not told.serious
+    assert "PEFT adds it to an output that is rounded already, and a merged model rounds it" in told.text
+    whole = [dataclasses.replace(one, config=one.config.replace(method="full_all")) for one in rounded[:4]]
+    (told,) = (caveat for caveat in caveats([*rounded[4:], *whole], declaration) if caveat.kind == "rounding")
+    assert told.serious
+    assert told.text.endswith("loses small changes itself: compare it in float32.")
+
+
 def test_few_steps_are_told():
     results, _ = spotless()
     few = changed(results, lambda one: one.config.batch_size == 32, num_steps=8)

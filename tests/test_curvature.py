@@ -294,7 +294,7 @@ def test_curvlinops_finds_the_same_products():
 
 def test_the_kernels_second_derivatives_are_whole():
     """Against finite differences of its gradient; what its forward pass keeps would be a constant there."""
-    shapes = [(2, 5, 4), (2, 5, 3), (2, 2, 3), (2, 4, 2)]  # y, x, down, up
+    shapes = [(2, 5, 3), (2, 2, 3), (2, 4, 2)]  # x, down, up
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     scaling = torch.tensor([0.5, 2.0], dtype=torch.float64)
     assert torch.autograd.gradgradcheck(lambda *given: Skinny.apply(*given, scaling), inputs)

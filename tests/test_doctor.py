@@ -67,9 +67,9 @@ def test_trials_that_are_mixed_are_found(monkeypatch):
     """Each takes a part of its neighbour's B, which is zero at step 0 and its own when it is alone."""
     plain = plugins.load("methods", "lora").parametrisation()
 
-    def apply(y_NSO, x_NSI, state, scaling_N, frozen):
+    def apply(x_NSI, state, scaling_N, frozen):
         mixed = {**state, "B": 0.9 * state["B"] + 0.1 * state["B"].mean(0, keepdim=True)}
-        return plain.apply(y_NSO, x_NSI, mixed, scaling_N, frozen)
+        return plain.apply(x_NSI, mixed, scaling_N, frozen)
 
     broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
     assert NAMES[1] in wrong(tiny.packed(tiny.llama(torch.float32)))
@@ -91,9 +91,9 @@ def test_a_merge_that_differs_and_a_base_that_is_written_are_found(monkeypatch):
     broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, delta=delta))
     assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[3:4]
 
-    def apply(y_NSO, x_NSI, state, scaling_N, frozen):
+    def apply(x_NSI, state, scaling_N, frozen):
         frozen.weight_OI.data.add_(1e-7)
-        return plain.apply(y_NSO, x_NSI, state, scaling_N, frozen)
+        return plain.apply(x_NSI, state, scaling_N, frozen)
 
     broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
     assert NAMES[4] in wrong(tiny.packed(tiny.llama(torch.float32)))

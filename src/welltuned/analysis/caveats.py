@@ -16,6 +16,7 @@ from welltuned.records import Declaration, Result, Role, Status
 
 FEW_STEPS = 32  # optimizer steps; assumed: a schedule with its warm-up says little below
 UNEQUAL = 0.02  # relative difference of the tokens spent on selection that is worth a word; assumed
+WHOLE = "full_all"  # the method that trains the base's weights themselves
 NAMED = 6  # cells named in one caveat before "and so many more"; assumed
 
 
@@ -174,6 +175,22 @@ def _delta_form(facts: _Facts) -> list[Caveat]:
     return [Caveat("delta form", False, text)]
 
 
+def _rounding(facts: _Facts) -> list[Caveat]:
+    """Say who loses in bfloat16 what is kept here (decision 0042, where it was measured)."""
+    methods = {result.config.method for result in facts.results if result.config.dtype == "bfloat16"}
+    if not methods:
+        return []
+    text = (
+        "In bfloat16 what an adapter adds is rounded together with the base's output. PEFT adds it to an output that "
+        "is rounded already, and a merged model rounds it with the weights: both lose small changes and read higher "
+        "losses with the same adapter, most of all after short trials at low learning rates."
+    )
+    if WHOLE not in methods or len(methods) == 1:
+        return [Caveat("rounding", False, text)]
+    lost = f"{WHOLE} changes weights that are rounded, and loses small changes itself: compare it in float32."
+    return [Caveat("rounding", True, f"{text} {lost}")]
+
+
 def _environments(facts: _Facts) -> list[Caveat]:
     environments = facts.declaration.environments
     if len(environments) < 2:
@@ -250,6 +267,7 @@ CHECKS: tuple[Callable[[_Facts], list[Caveat]], ...] = (
     _steps,
     _mixed_problems,
     _delta_form,
+    _rounding,
     _environments,
     _data,
     _reads,

@@ -145,8 +145,8 @@ class Blocks:
         """Return the changes of every site's output for the live blocks: zero but at a block's own site."""
         changes = []
         for site in self.sites:
-            y = chunk.linearised.seen[site].y
-            whole = y.new_zeros(self.num_blocks, *y.shape)
+            d = chunk.linearised.seen[site].d
+            whole = d.new_zeros(self.num_blocks, *d.shape)
             for place, change in moved.items():
                 if self.members[place].site == site:
                     whole[self._range(place)] = change

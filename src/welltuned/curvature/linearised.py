@@ -36,7 +36,6 @@ class Seen:
     """What a site has seen of the rows, [R, T, ..], and the gradient of the loss at its output."""
 
     x: Tensor
-    y: Tensor  # of the frozen base alone
     adapted: Tensor  # with the adapters at the point
     d: Tensor
     frozen: Frozen
@@ -122,9 +121,7 @@ class _Probe:
 
     def seen(self, linear: PackedLinear, d: Tensor) -> Seen:
         """Return what the site has seen, with the gradient at its output."""
-        with torch.no_grad():
-            y = linear.base(self._x)
-        return Seen(self._x, y, self._adapted, d.detach(), linear.frozen())
+        return Seen(self._x, self._adapted, d.detach(), linear.frozen())
 
 
 def loss_gradient(h_KF: Tensor, base: Base, targets_K: Tensor, weight: float) -> tuple[Tensor, Tensor]:

@@ -27,13 +27,13 @@ class Local:
         self.part, self.seen = part, seen
         trained = part.parametrisation.trained
         num_trials = part.scaling_N.shape[0]
-        self.shape = seen.y.shape
+        self.shape = seen.d.shape
         leaves = {name: part.tensors[name].detach().clone().requires_grad_() for name in trained}
         self.leaves = list(leaves.values())
-        y_NSO, x_NSI, d_NSO = (tensor.flatten(0, -2).expand(num_trials, -1, -1) for tensor in (seen.y, seen.x, seen.d))
+        x_NSI, d_NSO = (tensor.flatten(0, -2).expand(num_trials, -1, -1) for tensor in (seen.x, seen.d))
         with torch.enable_grad():
             adapted = Part(part.parametrisation, {**part.tensors, **leaves}, part.scaling_N)
-            self.output_NSO = adapted.apply(y_NSO, x_NSI, seen.frozen)
+            self.output_NSO = adapted.change(x_NSI, seen.frozen)
             self.d_NSO = d_NSO.clone().requires_grad_()
             self.gradients = torch.autograd.grad(self.output_NSO, self.leaves, self.d_NSO, create_graph=True)
 
@@ -53,7 +53,7 @@ class Local:
     def by_row(self) -> Iterator[Tensor]:
         """Yield for each trial the share of every row in its gradient, [R, P]: the rows are taken for trials."""
         num_rows = self.shape[0]
-        y_RTO, x_RTI, d_RTO = (tensor.flatten(1, -2) for tensor in (self.seen.y, self.seen.x, self.seen.d))
+        x_RTI, d_RTO = (tensor.flatten(1, -2) for tensor in (self.seen.x, self.seen.d))
         for number, scaling in enumerate(self.part.scaling_N):
             tensors = {
                 name: tensor[number].detach().expand(num_rows, *tensor.shape[1:])
@@ -62,7 +62,7 @@ class Local:
             leaves = {name: tensors[name].clone().requires_grad_() for name in self.part.parametrisation.trained}
             adapted = Part(self.part.parametrisation, {**tensors, **leaves}, scaling.expand(num_rows))
             with torch.enable_grad():
-                output_RTO = adapted.apply(y_RTO, x_RTI, self.seen.frozen)
+                output_RTO = adapted.change(x_RTI, self.seen.frozen)
             yield flat(torch.autograd.grad(output_RTO, list(leaves.values()), d_RTO))
 
     def _split(self, v_NP: Tensor) -> list[Tensor]:

@@ -66,9 +66,9 @@ def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
     return (num_in, rank) if name == "down" else (rank, num_out)
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     del scaling_N, frozen
-    return y_NSO.baddbmm(torch.bmm(x_NSI, state["down"]), state["up"])
+    return torch.bmm(torch.bmm(x_NSI, state["down"]), state["up"])
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:

@@ -51,12 +51,12 @@ def factors(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return down, torch.cat([state["B0"], state["dB"]], dim=-1)
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
-    """Return y + s up (down x), computed in the dtype of x."""
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+    """Return s up (down x), computed in the dtype of x."""
     from welltuned.kernels import Skinny
 
     del frozen
-    return Skinny.apply(y_NSO, x_NSI, *factors(state), scaling_N)
+    return Skinny.apply(x_NSI, *factors(state), scaling_N)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:

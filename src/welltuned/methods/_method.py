@@ -17,25 +17,28 @@ if TYPE_CHECKING:
 State = dict[str, "Tensor"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Frozen:
-    """The frozen layer that a parametrisation adds to."""
+    """The frozen layer that a parametrisation adds to, for one call."""
 
+    num_out: int
     weight: Callable[[], Tensor]  # [O, I]; called only where it is needed: a base in 8 bits makes it anew each time
-    product: Callable[[Tensor], Tensor]  # x -> x W^T; of a base in 8 bits no dense weight is kept for the backward pass
-    bias_O: Tensor | None
-    dropped: bool  # x has lost entries to dropout, so that W x is not the base's output without its bias
+    multiply: Callable[[Tensor], Tensor]  # x -> W x; of a base in 8 bits no dense weight is kept for the backward pass
+    input_NSI: Tensor | None = None  # what the layer itself reads: x, unless that has lost entries to dropout
+    product_NSO: Tensor | None = None  # W x of what the layer reads, once it has been asked for
 
     @property
     def weight_OI(self) -> Tensor:
         """Return the weight, [O, I]."""
         return self.weight()
 
-    def output(self, y_NSO: Tensor, x_NSI: Tensor) -> Tensor:
-        """Return W x, from the base's output y = W x + bias where x is what the base saw."""
-        if self.dropped:
-            return self.product(x_NSI)
-        return y_NSO if self.bias_O is None else y_NSO - self.bias_O
+    def product(self, x_NSI: Tensor) -> Tensor:
+        """Return W x, which must not be written to: the layer's own output may be made of it."""
+        if x_NSI is not self.input_NSI:
+            return self.multiply(x_NSI)
+        if self.product_NSO is None:
+            self.product_NSO = self.multiply(x_NSI)
+        return self.product_NSO
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ class Parametrisation:
     """How trained tensors, stacked over the N trials of a group, act on the frozen base.
 
     `trained` names the tensors that get gradients; `anchors` those that are kept as they were at step 0. `shape(name,
-    O, I, R)` is one trial's shape. `apply(y_NSO, x_NSI, state, scaling_N, frozen)` returns the adapted output, given
-    the base's y = W x + bias. `decayed[name]` says what weight decay pulls to zero: the trained tensor itself (""), the
-    sum with an anchor's tensor (its name), the sum with the base weight ("base"), or nothing ("none").
+    O, I, R)` is one trial's shape. `apply(x_NSI, state, scaling_N, frozen)` returns the change of the output [N, S, O],
+    a new tensor: W x + bias are added into it, and the sum is rounded once (models/summed.py). `decayed[name]` says
+    what weight decay pulls to zero: the trained tensor itself (""), the sum with an anchor's tensor (its name), the sum
+    with the base weight ("base"), or nothing ("none").
     `delta(state, scaling, W_OI)` is one trial's change of the weight, [O, I], for merging. `fast` are the tensors that
     LoRA+ gives the larger rate. `whole` says that it acts on every parameter of the model, sites or not, in a pack of
     one trial (packing/whole.py). `shared` are anchors that are the first rows and columns of one tensor at all sites.
-    `keeps_output` says that the base's output is kept for the backward pass, at every site (memory: costs/memory.py).
+    `keeps_output` says that W x is kept for the backward pass, at every site (memory: costs/memory.py).
     `padded` says that zeros make a trial's tensors those of a higher rank; else only trials of one rank share a group.
     """
 
@@ -67,7 +71,7 @@ class Parametrisation:
     trained: tuple[str, ...]
     anchors: tuple[str, ...]
     shape: Callable[[str, int, int, int], tuple[int, ...]]
-    apply: Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor, Frozen], Tensor]
+    apply: Callable[[Tensor, Mapping[str, Tensor], Tensor, Frozen], Tensor]
     decayed: Mapping[str, str]
     delta: Callable[[Mapping[str, Tensor], float, Tensor], Tensor]
     fast: tuple[str, ...] = ()

@@ -59,14 +59,14 @@ def turns(R: Tensor) -> Tensor:
     return E1 + E0 + E1 @ E0
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     del scaling_N
     E = turns(state["R"]).to(x_NSI.dtype)  # [N, P, 2b, 2b]
     x_NPSb = x_NSI.unflatten(-1, (E.shape[1], -1)).transpose(1, 2)
     turned_NSI = (x_NPSb @ E).transpose(1, 2).flatten(2)
     s_N1O = state["s"][:, None]
-    change_NSO = (s_N1O - 1).to(y_NSO.dtype) * frozen.output(y_NSO, x_NSI)
-    return y_NSO + change_NSO + s_N1O.to(y_NSO.dtype) * frozen.product(turned_NSI)
+    change_NSO = (s_N1O - 1).to(x_NSI.dtype) * frozen.product(x_NSI)
+    return change_NSO + s_N1O.to(x_NSI.dtype) * frozen.product(turned_NSI)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ METHOD = Method(
     summary="BOFT: the inputs are turned by an orthogonal butterfly",
     paper="Liu et al. 2023, arXiv 2311.06243",
     formula="y = diag(s) W Q^T x;  Q: two factors, blocks of r inputs turned by Cayley transforms of R;  R = 0, s = 1",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=parametrisation,

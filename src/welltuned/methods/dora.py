@@ -38,13 +38,13 @@ def _norms(state: Mapping[str, Tensor], W_OI: Tensor, scaling_N: Tensor) -> Tens
         return (state["q"] + change_NO).clamp_min(smallest).sqrt()
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     from welltuned.kernels import Skinny
 
     ratio_NO = state["m"] / _norms(state, frozen.weight_OI, scaling_N)
-    y_NSO = y_NSO + (ratio_NO - 1).to(y_NSO.dtype)[:, None] * frozen.output(y_NSO, x_NSI)
     down_NRI, up_NOR = _low_rank.factors(state)
-    return Skinny.apply(y_NSO, x_NSI, down_NRI, ratio_NO[:, :, None] * up_NOR, scaling_N)
+    change_NSO = Skinny.apply(x_NSI, down_NRI, ratio_NO[:, :, None] * up_NOR, scaling_N)
+    return change_NSO + (ratio_NO - 1).to(x_NSI.dtype)[:, None] * frozen.product(x_NSI)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def with_init(source: Method) -> Method:
 PAPER = "Liu et al. 2024, arXiv 2402.09353"
 FORMULA = "y = diag(m / c) (W + s B A) x;  c = the norms of the rows of W + s B A, without gradient;  m = those of W"
 PEFT = "LoraConfig(use_dora=True)"
-VERSION = 1
+VERSION = 2
 
 METHOD = dataclasses.replace(
     with_init(lora.METHOD),

@@ -37,7 +37,7 @@ METHOD = Method(
     summary="EVA: A starts as the principal directions of the inputs",
     paper="Paischer et al. 2024, arXiv 2410.07170",
     formula="y = W x + s B A x;  A = the first r right singular vectors of the inputs, B = 0",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=plain,

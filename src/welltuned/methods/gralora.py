@@ -36,7 +36,7 @@ def _shape(name: str, num_out: int, num_in: int, rank: int) -> tuple[int, ...]:
     return (NUM_BLOCKS, NUM_BLOCKS, *block)
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     import torch
 
     del frozen
@@ -47,7 +47,7 @@ def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N:
     z_NKSR = torch.matmul(x_NKSI, down.flatten(2, 3).mT)  # of input block n: its parts for all output blocks
     z = z_NKSR.view(num_trials, NUM_BLOCKS, num_slots, NUM_BLOCKS, -1).permute(0, 3, 2, 1, 4).flatten(3)
     y_NKSO = torch.matmul(z, up.transpose(2, 3).flatten(3).mT)
-    return y_NSO + y_NKSO.transpose(1, 2).reshape(y_NSO.shape)
+    return y_NKSO.transpose(1, 2).flatten(2)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ METHOD = Method(
     summary="GraLoRA: an adapter for each of 2 x 2 blocks of W",
     paper="Jung et al. 2025, arXiv 2505.20355",
     formula="y_j = (W x)_j + s sum_n B_jn A_nj x_n;  blocks n, j of 2;  A random, B = 0",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=parametrisation,

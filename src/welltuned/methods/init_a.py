@@ -27,7 +27,7 @@ METHOD = Method(
     summary="Init[A]: LoRA with normal A, zero B",
     paper="Chen, Villar and Hayou 2026, arXiv 2602.06204",
     formula="y = W x + s B A x;  A ~ N(0, 1/n), B = 0",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=plain,

@@ -28,7 +28,7 @@ METHOD = Method(
     summary="Init[AB]: both factors random",
     paper="Learning Rate Matters 2026, arXiv 2602.04998",
     formula="y = (W - s B0 A0) x + s B A x;  A0, B0 ~ U(-1/sqrt(n), 1/sqrt(n))",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=anchored,

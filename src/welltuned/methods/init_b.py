@@ -26,7 +26,7 @@ METHOD = Method(
     summary="Init[B]: LoRA with zero A, normal B",
     paper="Chen, Villar and Hayou 2026, arXiv 2602.06204",
     formula="y = W x + s B A x;  A = 0, B ~ N(0, 1/r)",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=plain,

@@ -26,7 +26,7 @@ METHOD = Method(
     summary="LoRA: random A, zero B",
     paper="Hu et al. 2021, arXiv 2106.09685",
     formula="y = W x + s B A x;  A ~ U(-1/sqrt(n), 1/sqrt(n)), B = 0",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=plain,

@@ -50,7 +50,7 @@ METHOD = Method(
     summary="LoRA-GA: starts along the gradient of the first training rows",
     paper="Wang et al. 2024, arXiv 2407.05000",
     formula="y = (W - s B0 A0) x + s B A x;  A0 = g V^T[:r], B0 = g U[:, r:2r], G = U S V^T, g = m^(1/4) / 4",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=anchored,

@@ -27,7 +27,7 @@ METHOD = Method(
     summary="MiLoRA: starts from the minor singular components of W",
     paper="Wang et al. 2024, arXiv 2406.09044",
     formula="y = (W - s B0 A0) x + s B A x;  s B0 A0 = the r smallest singular components of W",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=anchored,

@@ -35,7 +35,7 @@ METHOD = Method(
     summary="OLoRA: starts from the QR decomposition of W",
     paper="Büyükakyüz 2024, arXiv 2406.01775",
     formula="y = (W - s B0 A0) x + s B A x;  B0 = Q[:, :r], A0 = R[:r], W = Q R",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=anchored,

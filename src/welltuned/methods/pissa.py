@@ -26,7 +26,7 @@ METHOD = Method(
     summary="PiSSA: starts from the principal singular components of W",
     paper="Meng et al. 2024, arXiv 2404.02948",
     formula="y = (W - s B0 A0) x + s B A x;  s B0 A0 = the r largest singular components of W",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=True,
     parametrisation=anchored,

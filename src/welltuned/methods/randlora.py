@@ -58,15 +58,14 @@ def _factors(scaled: Tensor, B: Tensor, is_wide: bool) -> tuple[Tensor, Tensor]:
     return (large.mT, small.mT) if is_wide else (small, large)
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     import torch
 
     from welltuned.kernels import Scaled
 
-    del frozen
     scaled = Scaled.apply(state["l"] * scaling_N[:, None, None], state["A"], state["g"], x_NSI.dtype)
-    down, up = _factors(scaled, state["B"].to(x_NSI.dtype), y_NSO.shape[-1] < x_NSI.shape[-1])
-    return torch.baddbmm(y_NSO, torch.bmm(x_NSI, down.mT), up.mT)
+    down, up = _factors(scaled, state["B"].to(x_NSI.dtype), frozen.num_out < x_NSI.shape[-1])
+    return torch.bmm(torch.bmm(x_NSI, down.mT), up.mT)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ METHOD = Method(
     summary="RandLoRA: trained vectors scale random products of full rank",
     paper="Albert et al. 2025, arXiv 2502.00987",
     formula="y = W x + s sum_k B_k diag(l_k) A diag(g_k) x;  A, B_k random and frozen, l = 0, g = 1 / min(m, n)",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=parametrisation,

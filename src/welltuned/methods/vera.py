@@ -44,11 +44,11 @@ def _scaled(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     return state["d"][..., None] * state["A"], state["b"][..., None] * state["B"]
 
 
-def _apply(y_NSO: Tensor, x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
+def _apply(x_NSI: Tensor, state: Mapping[str, Tensor], scaling_N: Tensor, frozen: Frozen) -> Tensor:
     from welltuned.kernels import Skinny
 
     del frozen
-    return Skinny.apply(y_NSO, x_NSI, *_scaled(state), scaling_N)
+    return Skinny.apply(x_NSI, *_scaled(state), scaling_N)
 
 
 def _delta(state: Mapping[str, Tensor], scaling: float, W_OI: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ METHOD = Method(
     summary="VeRA: trained vectors between shared random factors",
     paper="Kopiczko et al. 2023, arXiv 2310.11454",
     formula="y = W x + diag(b) B diag(d) A x;  A, B random and frozen, d = 0.1, b = 0",
-    version=1,
+    version=2,
     uses_rank=True,
     deterministic=False,
     parametrisation=parametrisation,

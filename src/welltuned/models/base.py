@@ -79,6 +79,11 @@ class Base:
         """Return the module that holds the site, and the site's name in it."""
         return self.parents[site]
 
+    def in_place(self, site: str) -> nn.Module:
+        """Return the module that is called at the site: its own, or what has taken its place."""
+        parent, name = self.parent(site)
+        return parent.get_submodule(name)
+
 
 def load(
     name: str,

@@ -41,8 +41,6 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., I] to [..., O]."""
-        if self.dense is not None:
-            return nn.functional.linear(x, self.dense, self.bias)
         y = product(self, x)
         return y if self.bias is None else y + self.bias
 
@@ -92,13 +90,16 @@ def weight_of(module: nn.Module) -> Tensor:
     """Return a linear layer's frozen weight, [O, I]."""
     if isinstance(module, QuantisedLinear):
         return module.weight
-    weight = module.get_parameter("weight")
+    weight = module.weight  # no parameter while another one is in its place (packing/whole.py)
+    assert isinstance(weight, Tensor)
     return weight.T if isinstance(module, Conv1D) else weight
 
 
 def product(module: nn.Module, x: Tensor) -> Tensor:
     """Return x W^T of a linear layer without its bias, x [..., I]; of one in 8 bits, only these are kept."""
     if isinstance(module, QuantisedLinear):
+        if module.dense is not None:
+            return nn.functional.linear(x, module.dense)
         y = _Product.apply(x, module.stored, module.scale)
         assert isinstance(y, Tensor)
         return y

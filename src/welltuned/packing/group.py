@@ -25,9 +25,9 @@ class Part(NamedTuple):
     tensors: State
     scaling_N: Tensor
 
-    def apply(self, y_NSO: Tensor, x_NSI: Tensor, frozen: Frozen) -> Tensor:
-        """Return the adapted output of the group's trials, given the base's."""
-        return self.parametrisation.apply(y_NSO, x_NSI, self.tensors, self.scaling_N, frozen)
+    def change(self, x_NSI: Tensor, frozen: Frozen) -> Tensor:
+        """Return the change of the output of the group's trials, [N, S, O], a new tensor."""
+        return self.parametrisation.apply(x_NSI, self.tensors, self.scaling_N, frozen)
 
 
 class Cut(NamedTuple):

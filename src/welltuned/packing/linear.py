@@ -1,7 +1,7 @@
 """PackedLinear: a frozen linear site that adds the adapters of the bound pack to the base's output.
 
-The only module that touches the model: it takes the place of a site, calls the base once over all rows, and adds each
-group's adapters as batched matmuls. Its input has a leading dimension N * rows, trial-major.
+The only module that touches the model: it takes the place of a site, computes each group's change by batched matmuls,
+and adds the base's output to it by one matmul over all rows. Its input has a leading dimension N * rows, trial-major.
 Shape letters: N trials, S token slots of a trial (rows x tokens), I in, O out.
 """
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from welltuned.methods._method import Frozen
 from welltuned.models.base import Base
-from welltuned.models.quantised import product, weight_of
+from welltuned.models.quantised import product, shape_of, weight_of
+from welltuned.models.summed import bare, summed
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
@@ -33,24 +34,27 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [N * rows, ..., I] to [N * rows, ..., O]."""
-        y = self.base(x)
         if not self.parts:
-            return y
+            return bare(self.base, x)
         sizes = [part.scaling_N.shape[0] for part in self.parts]
-        y_NSO = y.reshape(sum(sizes), -1, y.shape[-1])
         x_NSI = x.reshape(sum(sizes), -1, x.shape[-1])
-        if self.dropout is not None:
-            x_NSI = self.dropout.apply(x_NSI, self.index)
-        frozen = self.frozen()
+        seen_NSI = x_NSI if self.dropout is None else self.dropout.apply(x_NSI, self.index)
         if len(sizes) == 1:
-            return self.parts[0].apply(y_NSO, x_NSI, frozen).view(y.shape)
-        slices = zip(self.parts, y_NSO.split(sizes), x_NSI.split(sizes), strict=True)
-        return torch.cat([part.apply(own_y, own_x, frozen) for part, own_y, own_x in slices]).view(y.shape)
+            y_NSO = self._adapted(self.parts[0], x_NSI, seen_NSI)
+        else:
+            slices = zip(self.parts, x_NSI.split(sizes), seen_NSI.split(sizes), strict=True)
+            y_NSO = torch.cat([self._adapted(*own) for own in slices])
+        return y_NSO.view(*x.shape[:-1], -1)
 
-    def frozen(self) -> Frozen:
-        """Return the frozen layer."""
-        bias = self.base.bias
-        return Frozen(self._weight, self._product, bias, self.dropout is not None)  # pyright: ignore[reportArgumentType]
+    def _adapted(self, part: Part, x_NSI: Tensor, seen_NSI: Tensor) -> Tensor:
+        """Return the output of one group's trials; its adapters see x after dropout."""
+        frozen = self.frozen(x_NSI)
+        change_NSO = part.change(x_NSI if self.dropout is None else seen_NSI, frozen)
+        return summed(self.base, x_NSI, change_NSO, frozen.product_NSO)
+
+    def frozen(self, input_NSI: Tensor | None = None) -> Frozen:
+        """Return the frozen layer, for a call in which it reads this itself."""
+        return Frozen(shape_of(self.base)[0], self._weight, self._product, input_NSI)
 
     def _weight(self) -> Tensor:
         """Return the base's weight, [O, I]."""

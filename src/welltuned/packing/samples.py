@@ -98,7 +98,7 @@ def _covariances(base: Base, table: RowTable, rows: np.ndarray, sites: Sequence[
     inputs = {site: _Inputs() for site in sites}
     with torch.no_grad(), ExitStack() as stack:
         for site in sites:
-            stack.callback(base.sites[site].register_forward_pre_hook(inputs[site]).remove)
+            stack.callback(base.in_place(site).register_forward_pre_hook(inputs[site]).remove)
         for block in _passes(table, rows):
             for observer in inputs.values():
                 observer.positions_K = block.positions_K + 1  # of the target tokens themselves
