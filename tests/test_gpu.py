@@ -9,10 +9,12 @@ import torch
 
 import tiny
 from test_quantised import held
+from test_summed import KINDS, NUM_IN, NUM_OUT, NUM_SLOTS, exact, layer, numbers, share_kept
 from welltuned import plan as plans
 from welltuned import worker
 from welltuned.evaluate.generate import greedy
 from welltuned.evaluate.nll import validation_nll
+from welltuned.models.summed import bare, summed
 from welltuned.packing.batch import RowTable
 from welltuned.packing.state import initial
 from welltuned.records import Checkpoint, JobEnd, Outcome, Role, Runtime, TrainJob, Trial
@@ -43,6 +45,17 @@ def test_training_there_equals_training_here(method, make, tmp_path):
     for one in trials:
         assert there[one.id].train_losses == pytest.approx(here[one.id].train_losses, rel=1e-9, abs=0)
         assert there[one.id].validation_nll == pytest.approx(here[one.id].validation_nll, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_changes_are_kept_in_bfloat16(kind, monkeypatch):
+    """As the worker has it; a change of zeros leaves the bare layer to the bit."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False)
+    module, x = layer(kind, torch.bfloat16).cuda(), numbers(NUM_SLOTS, NUM_IN).bfloat16().cuda()
+    change = numbers(1, NUM_SLOTS, NUM_OUT, size=1e-3)[0].bfloat16().cuda()
+    y = summed(module, x, change.clone())
+    assert share_kept(y, exact(module, x), change.double()) == pytest.approx(1, abs=0.05)
+    assert torch.equal(summed(module, x, torch.zeros_like(change)), bare(module, x))
 
 
 def test_two_runs_give_the_same_bits_and_so_does_resuming(tmp_path):

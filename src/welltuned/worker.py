@@ -90,6 +90,8 @@ def _prepare(runtime: Runtime) -> None:
         # Nothing here reads what it has not written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         torch.use_deterministic_algorithms(True)
+        # Partial sums in bfloat16 would lose small changes again (models/summed.py).
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
         torch.cuda.reset_peak_memory_stats(runtime.device)
 
 
