@@ -3,8 +3,8 @@
 In bfloat16 an output is rounded to 8 bits. What adapters add early in training, or at a low learning rate, is smaller
 than half of the last of them, and is lost where it is added to an output that has been rounded already: of changes
 with 1/1000 of the output's size 52 % are kept on average. Here the product is added to the change, in the
-accumulators of the matmul, which keeps all of it (measured: docs/performance.md, "What bfloat16 does to SmolLM2"); it
-also saves a pass over memory. Shape letters: N trials, S token slots, I in, O out.
+accumulators of the matmul, which keeps all of it (measured: docs/decisions/0042-one-rounding.md); it also saves a pass
+over memory. Shape letters: N trials, S token slots, I in, O out.
 """
 
 from typing import Any
@@ -66,10 +66,11 @@ class _Sum(torch.autograd.Function):
         return change_NSO
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the gradients of the change and of x; the weight is frozen."""
         held_OI, scale_O = ctx.saved_tensors
-        return gradient, gradient @ _dense(held_OI, scale_O, gradient.dtype), None, None
+        dx_NSI = gradient @ _dense(held_OI, scale_O, gradient.dtype) if ctx.needs_input_grad[1] else None
+        return gradient, dx_NSI, None, None
 
 
 def _dense(held_OI: Tensor, scale_O: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,7 @@
 """PackedLinear: a frozen linear site that adds the adapters of the bound pack to the base's output.
 
 The only module that touches the model: it takes the place of a site, computes each group's change by batched matmuls,
-and adds the base's output to it by one matmul over all rows. Its input has a leading dimension N * rows, trial-major.
+and adds the base's output to it by one matmul over its rows. Its input has a leading dimension N * rows, trial-major.
 Shape letters: N trials, S token slots of a trial (rows x tokens), I in, O out.
 """
 
