@@ -373,7 +373,8 @@ def test_who_rounds_small_changes_away_is_told():
     whole = [dataclasses.replace(one, config=one.config.replace(method="full_all")) for one in rounded[:4]]
     (told,) = (caveat for caveat in caveats([*rounded[4:], *whole], declaration) if caveat.kind == "rounding")
     assert told.serious
-    assert told.text.endswith("loses small changes itself: compare it in float32.")
+    lost = "What full_all changes is rounded with the weights, small changes are lost: compare in float32."
+    assert told.text.endswith(lost)
 
 
 def test_few_steps_are_told():

@@ -16,7 +16,6 @@ from welltuned.records import Declaration, Result, Role, Status
 
 FEW_STEPS = 32  # optimizer steps; assumed: a schedule with its warm-up says little below
 UNEQUAL = 0.02  # relative difference of the tokens spent on selection that is worth a word; assumed
-WHOLE = "full_all"  # the method that trains the base's weights themselves
 NAMED = 6  # cells named in one caveat before "and so many more"; assumed
 
 
@@ -157,14 +156,15 @@ def _steps(facts: _Facts) -> list[Caveat]:
     return [Caveat("few steps", False, text)] if few else []
 
 
+def _in_bfloat16(facts: _Facts) -> list[str]:
+    """Return the shipped methods that were trained in bfloat16."""
+    methods = {result.config.method for result in facts.results if result.config.dtype == "bfloat16"}
+    return sorted(methods.intersection(plugins.names("methods")))
+
+
 def _delta_form(facts: _Facts) -> list[Caveat]:
     """Say where the published form of a method has a rounding that ours has not (design decision 0001)."""
-    shipped = plugins.names("methods")
-    methods = sorted(
-        method
-        for method in {result.config.method for result in facts.results if result.config.dtype == "bfloat16"}
-        if method in shipped and plugins.load("methods", method).parametrisation().anchors
-    )
+    methods = [name for name in _in_bfloat16(facts) if plugins.load("methods", name).parametrisation().anchors]
     if not methods:
         return []
     names = " and ".join(methods)
@@ -177,17 +177,19 @@ def _delta_form(facts: _Facts) -> list[Caveat]:
 
 def _rounding(facts: _Facts) -> list[Caveat]:
     """Say who loses in bfloat16 what is kept here (decision 0042, where it was measured)."""
-    methods = {result.config.method for result in facts.results if result.config.dtype == "bfloat16"}
-    if not methods:
+    if not any(result.config.dtype == "bfloat16" for result in facts.results):
         return []
     text = (
         "In bfloat16 what an adapter adds is rounded together with the base's output. PEFT adds it to an output that "
         "is rounded already, and a merged model rounds it with the weights: both lose small changes and read higher "
         "losses with the same adapter, most of all after short trials at low learning rates."
     )
-    if WHOLE not in methods or len(methods) == 1:
+    whole = [name for name in _in_bfloat16(facts) if plugins.load("methods", name).parametrisation().whole]
+    if not whole or len({result.config.method for result in facts.results}) == 1:
         return [Caveat("rounding", False, text)]
-    lost = f"{WHOLE} changes weights that are rounded, and loses small changes itself: compare it in float32."
+    lost = (
+        f"What {' and '.join(whole)} changes is rounded with the weights, small changes are lost: compare in float32."
+    )
     return [Caveat("rounding", True, f"{text} {lost}")]
 
 

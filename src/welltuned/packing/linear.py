@@ -42,14 +42,15 @@ class PackedLinear(nn.Module):
         if len(sizes) == 1:
             y_NSO = self._adapted(self.parts[0], x_NSI, seen_NSI)
         else:
-            slices = zip(self.parts, x_NSI.split(sizes), seen_NSI.split(sizes), strict=True)
-            y_NSO = torch.cat([self._adapted(*own) for own in slices])
+            inputs = x_NSI.split(sizes)
+            seen = inputs if self.dropout is None else seen_NSI.split(sizes)
+            y_NSO = torch.cat([self._adapted(*own) for own in zip(self.parts, inputs, seen, strict=True)])
         return y_NSO.view(*x.shape[:-1], -1)
 
     def _adapted(self, part: Part, x_NSI: Tensor, seen_NSI: Tensor) -> Tensor:
-        """Return the output of one group's trials; its adapters see x after dropout."""
+        """Return the output of one group's trials; its adapters see x after dropout, or x itself."""
         frozen = self.frozen(x_NSI)
-        change_NSO = part.change(x_NSI if self.dropout is None else seen_NSI, frozen)
+        change_NSO = part.change(seen_NSI, frozen)
         return summed(self.base, x_NSI, change_NSO, frozen.product_NSO)
 
     def frozen(self, input_NSI: Tensor | None = None) -> Frozen:
