@@ -12,13 +12,12 @@ analysis/predictors.py says how the race is judged.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.record_surfaces import ROOT, TABLES
 
-from welltuned.analysis import predictors
+from welltuned.analysis import curvature, predictors
 from welltuned.analysis.cells import Cell, group
 from welltuned.analysis.curvature import BlockRow
 from welltuned.analysis.wording import DASH
@@ -27,14 +26,7 @@ from welltuned.report.files import write_csv
 from welltuned.store import recorded
 from welltuned.study import Study
 
-ROWS = "rows.jsonl"  # of welltuned.curvature.files, which loads torch
 CURVATURE = ROOT / "surfaces" / "curvature"
-
-
-def read_rows(path: Path) -> tuple[list[str], tuple[BlockRow, ...]]:
-    """Read what `welltuned curvature` has left: the base and data that it was measured on, and the rows."""
-    first, *lines = (path / ROWS if path.is_dir() else path).read_text(encoding="utf-8").splitlines()
-    return json.loads(first)["problem"], tuple(BlockRow.parse(line) for line in lines)
 
 
 def read_cells(path: Path) -> tuple[Cell, ...]:
@@ -120,7 +112,7 @@ def main() -> None:
     parser.add_argument("studies", type=Path, nargs="*", help="studies' folders, or recorded tables")
     parser.add_argument("--to", type=Path, help="a CSV file for the scores")
     args = parser.parse_args()
-    problem, rows = read_rows(args.curvature)
+    problem, rows = curvature.read(args.curvature)
     places, num_others = read_places(args.studies or surfaces(), problem)
     if num_others:
         print(f"{num_others} cells are left out: the rows are of another base or other data")

@@ -21,9 +21,12 @@ from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
+from scripts.predictor_race import CURVATURE
 from scripts.surface_tables import Surface
 
 from welltuned import plugins, rng, transfer
+from welltuned.analysis import curvature
+from welltuned.errors import InputError
 from welltuned.executors.replay import Clock, Recorded, Replayed, World, cell_of, replay
 from welltuned.plan import Plan
 from welltuned.records import Arm, Config, Proposal, Result, Survey
@@ -59,6 +62,7 @@ class Case:
     arms: tuple[Arm, ...]
     results: tuple[Result, ...]
     surveys: Mapping[str, Survey]
+    sharpness: Mapping[curvature.Key, float]  # of its methods at the start; {}: not measured
 
     @property
     def recorded(self) -> Recorded:
@@ -74,12 +78,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Variant:
-    """How a case is made harder: `noise` times the seeds' deviations, a prior that is off, or of another method."""
+    """How a case is made harder: `noise` times the seeds' deviations, a prior that is off, a box without the best."""
 
     name: str
     noise: float = 1.0
     shift_octaves: float = 0.0
     permuted: bool = False
+    unpublished: bool = False  # nothing is known of how the methods' rates differ from LoRA's
+    offered: int = OFFERED  # learning rates of a replay; under that many, those at an end, and all are judged by
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Contender:
     search: str
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     budgets: tuple[int, ...] = BUDGETS
+    knows_curvature: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,12 @@ HARDER = (
     Variant("method shifts permuted", permuted=True),
     Variant("5 times the noise", noise=5.0),
 )
+UNPUBLISHED = Variant("methods of which nothing is published", unpublished=True)
+FEW = 4  # of the nine recorded learning rates: the lowest or the highest, so that the middle one is not among them
+MISSED = Variant("a box that misses the best", offered=FEW)
 WARM: Mapping[str, Any] = {"warm_start": True}  # all rivals begin with what the rules expect, as guided does
 TPE = {"sampler": "TPESampler"}
+BOX: Mapping[str, Any] = {"reopen": False}  # all rivals choose among what is offered, so guided does
 CONTENDERS = (
     Contender("rule alone", RULE, budgets=(NOTHING_TRAINED,)),
     Contender("random", "uniform", WARM),
@@ -130,9 +141,12 @@ CONTENDERS = (
     Contender("TPE, one axis at a time", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": False}}),
     Contender("TPE, multivariate", "optuna", {**WARM, **TPE, "sampler_options": {"multivariate": True}}),
     Contender("Gaussian process", "optuna", {**WARM, "sampler": "GPSampler"}),
-    Contender("guided", "guided"),
+    Contender("guided", "guided", BOX),
     Contender("whole grid", "uniform", budgets=(10_000,)),
 )
+GUIDED = next(one for one in CONTENDERS if one.name == "guided")
+REOPENING = Contender("guided, which may go beyond", "guided")
+BENT = dataclasses.replace(GUIDED, name="guided, with curvature", knows_curvature=True)
 
 
 def available() -> tuple[Contender, ...]:
@@ -149,7 +163,16 @@ def single(surface: Surface) -> Case:
     configs = tuple(result.config for result in surface.candidates)
     name = f"{surface.recording.surface}, {max(surface.recording.num_train):,} rows"
     surveys = {survey.config_key: survey for survey in surface.declaration.surveys}
-    return Case(name, surface.split, (Arm(surface.recording.method, configs, 1),), surface.results, surveys)
+    arms = (Arm(surface.recording.method, configs, 1),)
+    return Case(name, surface.split, arms, surface.results, surveys, _sharpness(configs))
+
+
+def _sharpness(configs: Sequence[Config]) -> Mapping[curvature.Key, float]:
+    """Return what was measured of the curvature of these configurations' methods; nothing where one is missing."""
+    try:
+        return curvature.largest(CURVATURE, configs)
+    except InputError:
+        return {}
 
 
 def together(surfaces: Sequence[Surface]) -> Case:
@@ -162,19 +185,23 @@ def together(surfaces: Sequence[Surface]) -> Case:
     arms = tuple(arm for case in cases for arm in case.arms)
     results = tuple(result for case in cases for result in case.results)
     surveys = {key: survey for case in cases for key, survey in case.surveys.items()}
-    return Case(name, splits.pop() if len(splits) == 1 else "mixed", arms, results, surveys)
+    sharpness = {key: value for case in cases for key, value in case.sharpness.items()}
+    return Case(name, splits.pop() if len(splits) == 1 else "mixed", arms, results, surveys, sharpness)
 
 
-def offered(case: Case, number: int) -> tuple[Arm, ...]:
+def offered(case: Case, number: int, variant: Variant = PLAIN) -> tuple[Arm, ...]:
     """Return a replay's candidates: some neighbouring learning rates of each method, drawn by the replay's number."""
-    return tuple(dataclasses.replace(arm, configs=tuple(_window(arm, case, number))) for arm in case.arms)
+    return tuple(dataclasses.replace(arm, configs=tuple(_window(arm, case, number, variant))) for arm in case.arms)
 
 
-def _window(arm: Arm, case: Case, number: int) -> Iterator[Config]:
+def _window(arm: Arm, case: Case, number: int, variant: Variant) -> Iterator[Config]:
     rates = sorted({config.learning_rate for config in arm.configs})
-    most = max(0, len(rates) - OFFERED)
-    first = int(rng.stream(number, "offered", case.name, arm.name).integers(0, most + 1))
-    return (config for config in arm.configs if config.learning_rate in rates[first : first + OFFERED])
+    most = max(0, len(rates) - variant.offered)
+    if variant.offered < OFFERED:
+        first = most * (number % 2)
+    else:
+        first = int(rng.stream(number, "offered", case.name, arm.name).integers(0, most + 1))
+    return (config for config in arm.configs if config.learning_rate in rates[first : first + variant.offered])
 
 
 def plan_of(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: float, seed: int) -> Plan:
@@ -183,7 +210,8 @@ def plan_of(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: flo
     tree = {"name": "replay", "seed": seed, "model": {"base": "abacus-small"}, "train": {"learning_rate": 1e-3}}
     spec = Spec.model_validate({**tree, "task": {"task": "abacus", "num_train": 64}, "search": search})
     cell = ("method", "batch_size")
-    return Plan(spec, case.surveys, arms, cell, frozenset(), (), {}, ())
+    sharpness = case.sharpness if contender.knows_curvature else {}
+    return Plan(spec, case.surveys, arms, cell, frozenset(), (), {}, (), sharpness)
 
 
 # Replays -------------------------------------------------------------------------------------------------------------
@@ -202,7 +230,8 @@ def scores(case: Case, contender: Contender, variant: Variant, num_replays: int,
 
 def cached(case: Case, contender: Contender, variant: Variant, num_replays: int, cache: Path) -> Path:
     """Return where a contender's replays are kept: named by the hash of all that decides them."""
-    digest = hashlib.sha256(repr((case.name, contender, variant, num_replays, BUDGETS, WIDTH)).encode())
+    known = sorted(case.sharpness.items()) if contender.knows_curvature else []
+    digest = hashlib.sha256(repr((case.name, contender, variant, num_replays, BUDGETS, WIDTH, known)).encode())
     for result in case.results:
         digest.update(f"{result.trial_id} {result.role} {result.validation_nll}".encode())
     for name in DECIDING:
@@ -219,10 +248,11 @@ def _computed(case: Case, contender: Contender, variant: Variant, num_replays: i
     for budget in contender.budgets:
         for number in range(num_replays):
             seed = number % recorded.num_seeds
-            arms = offered(case, number)
+            arms = offered(case, number, variant)
             with _moved(variant, arms):
                 found = _replayed(case, arms, contender, budget, World(recorded, seed, variant.noise, number))
-            regrets = tuple(_regret(arm, found.chosen, judged[seed], recorded) for arm in arms)
+            judges = case.arms if variant.offered < OFFERED else arms
+            regrets = tuple(_regret(arm, found.chosen, judged[seed], recorded) for arm in judges)
             yield Score(budget, number, regrets, found.cost / len(arms), found.seconds, found.num_rounds)
 
 
@@ -280,7 +310,11 @@ def _moved(variant: Variant, arms: Sequence[Arm]) -> Iterator[None]:
     def expected(rule: _prior.Rule, configs: Sequence[Config]) -> NDArray[np.float64]:
         return true(rule, configs) + np.array([octaves[config.method] for config in configs])
 
-    with mock.patch.object(_prior.Rule, "expected", expected):
+    published = {"lora": starts.SHIFTS["lora"]} if variant.unpublished else dict(starts.SHIFTS)
+    with (
+        mock.patch.object(_prior.Rule, "expected", expected),
+        mock.patch.dict(starts.SHIFTS, published, clear=True),
+    ):
         yield
 
 

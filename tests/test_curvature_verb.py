@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from welltuned import cli
+from welltuned.analysis import curvature
 from welltuned.cli import _progress
-from welltuned.curvature import files
 from welltuned.curvature.survey import Survey
 
 STUDY = """
@@ -64,7 +64,7 @@ def test_it_prints_ratios_beside_the_published_ones_and_leaves_a_table_and_figur
     assert "Medians over layers at the start; published: Qwen3-0.6B-Base" in shown
     folder = here / "runs" / "bent" / "curvature"
     assert f"look at {folder.relative_to(here)}/curvature.csv" in shown
-    rows = {(row.method, row.step, row.block): row for row in files.load(folder)}
+    rows = {(row.method, row.step, row.block): row for row in curvature.read(folder)[1]}
     assert len(rows) == 8
     # as curvature goes: Gauss-Newton is a part of H, a joint matrix holds its blocks, P and rates belong to the way
     for (method, step, _), row in rows.items():
@@ -99,7 +99,7 @@ def test_interrupted_it_goes_on_and_measures_nothing_twice(here, capsys, monkeyp
     path.write_text(path.read_text() + '{"trial": "half a li')  # what a power cut leaves
     assert status("--blocks", "joint") == 0
     assert measured == [[TOP], [], []]
-    assert len(files.load(path.parent)) == 4
+    assert len(curvature.read(path.parent)[1]) == 4
     assert status("--blocks", "joint") == 0 and len(measured) == 3
 
 

@@ -183,7 +183,7 @@ def test_it_believes_in_the_planted_optimal_rates():
 
 def test_an_optimum_beyond_the_offered_rates_is_reported():
     surface = valleys.Surface(12, centre=-1.5)
-    plan = valleys.plan(settings="budget = 6")
+    plan = valleys.plan(settings="budget = 6\nreopen = false")
     belief = guided.beliefs(plan, selected(plan, surface))[0]
     here = [rate for rate in belief.best_rates if rate.batch_size == belief.best.batch_size]
     assert [rate.edge for rate in here] == ["high"]

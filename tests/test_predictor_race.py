@@ -4,7 +4,7 @@ import json
 
 from scripts import predictor_race, record_surfaces
 
-from welltuned.analysis import predictors
+from welltuned.analysis import curvature, predictors
 from welltuned.plan import expand
 from welltuned.spec import Spec
 
@@ -13,7 +13,7 @@ LARGE = record_surfaces.TABLES / "abacus-large-r8-lora-n1024.jsonl.gz"
 
 
 def test_cells_of_another_base_are_left_out_and_fewer_rows_too():
-    problem, _ = predictor_race.read_rows(predictor_race.CURVATURE)
+    problem, _ = curvature.read(predictor_race.CURVATURE)
     assert {cell.config.num_train for cell in predictor_race.read_cells(SURFACE)} == {1024}  # not those of 256
     places, num_others = predictor_race.read_places([SURFACE, LARGE], problem)
     assert {(place.method, place.rank) for place in places} == {("lora", 8)}
@@ -21,7 +21,7 @@ def test_cells_of_another_base_are_left_out_and_fewer_rows_too():
 
 
 def test_methods_without_a_rank_race_where_no_rule_needs_one():
-    problem, rows = predictor_race.read_rows(predictor_race.CURVATURE)
+    problem, rows = curvature.read(predictor_race.CURVATURE)
     places, _ = predictor_race.read_places(predictor_race.surfaces(), problem)
     assert any(place.rank == 0 for place in places)
     text, lines = predictor_race.report(places, rows)
@@ -30,7 +30,7 @@ def test_methods_without_a_rank_race_where_no_rule_needs_one():
 
 
 def test_the_page_of_curvature_says_what_the_committed_rows_and_surfaces_say():
-    problem, rows = predictor_race.read_rows(predictor_race.CURVATURE)
+    problem, rows = curvature.read(predictor_race.CURVATURE)
     places, _ = predictor_race.read_places(predictor_race.surfaces(), problem)
     _, lines = predictor_race.report(places, rows)
     page = (record_surfaces.ROOT / "docs" / "curvature.md").read_text(encoding="utf-8").replace("\\|", "|")
@@ -51,6 +51,6 @@ def test_the_page_of_curvature_says_what_the_committed_rows_and_surfaces_say():
 
 def test_the_rows_are_of_the_committed_study():
     """A figure of another base or other data than the surfaces' would be compared with nothing."""
-    head = json.loads((predictor_race.CURVATURE / predictor_race.ROWS).read_text().splitlines()[0])
+    head = json.loads((predictor_race.CURVATURE / curvature.LINES).read_text().splitlines()[0])
     config = expand(Spec.load(predictor_race.CURVATURE / "study.toml"))[0]
     assert head["problem"] == [str(part) for part in config.data_key()] and head["num_rows"] == 32

@@ -85,7 +85,7 @@ def test_methods_tuned_together_have_a_budget_each():
 def test_a_moved_prior_expects_the_best_rate_elsewhere():
     case = case_of(("lora", "pissa"))
     configs = [arm.configs[0] for arm in case.arms]
-    rule = _prior.rule([config for arm in case.arms for config in arm.configs], lambda config: 64)
+    rule = _prior.rule([config for arm in case.arms for config in arm.configs], lambda config: 64, lambda config: None)
     true = rule.expected(configs)
     with replays._moved(Variant("high", shift_octaves=2.0), case.arms):
         assert rule.expected(configs) - true == pytest.approx([2.0, 2.0])

@@ -51,7 +51,7 @@ def test_the_expected_candidate_is_nearest_to_the_rule_at_the_usual_batch_size()
     configs = [candidate.config for candidate in choice.candidates]
     chosen = _warm.expected(plan, choice).config
     assert chosen.batch_size == min({c.batch_size for c in configs}, key=lambda size: abs(math.log(size / 16)))
-    (centre,) = _prior.rule(configs, plan.width_of).expected([chosen])
+    (centre,) = _prior.rule(configs, plan.width_of, plan.sharpness_of).expected([chosen])
     off = {c.learning_rate: abs(math.log2(c.learning_rate) - centre) for c in configs}
     assert off[chosen.learning_rate] == min(off.values())
 

@@ -12,9 +12,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from welltuned import adapter_folder, fingerprint, plugins
+from welltuned.analysis import curvature
 from welltuned.analysis.summary import PROBLEM
 from welltuned.costs import budget, flops, packing
 from welltuned.errors import InputError, problem
@@ -39,6 +41,7 @@ class Plan:
     notes: tuple[str, ...]
     reserves: Mapping[tuple[object, ...], int]  # learning rates beyond the grid, by cell
     budgets: tuple[budget.Budget, ...]
+    sharpness: Mapping[curvature.Key, float]  # of [search] curvature
 
     def survey_of(self, config: Config) -> Survey:
         """Return the survey of a configuration's base and data."""
@@ -48,6 +51,10 @@ class Plan:
         """Return the hidden size of a configuration's base; None where the base was not looked at."""
         survey = self.surveys.get(survey_key(config))
         return None if survey is None else survey.hidden_size
+
+    def sharpness_of(self, config: Config) -> float | None:
+        """Return the largest eigenvalue of a method and rank at the start; None where no measurement was named."""
+        return self.sharpness.get(curvature.key_of(config))
 
     @property
     def problem(self) -> tuple[str, ...]:
@@ -73,6 +80,11 @@ class Plan:
     def warm_start(self) -> bool:
         """Say whether a search begins with the candidate that the learning-rate rules expect to be best."""
         return self.spec.search.warm_start
+
+    @property
+    def reopen(self) -> bool:
+        """Say whether a guided search may go beyond the ends of the offered learning rates."""
+        return self.spec.search.search == "guided" and self.spec.search.reopen
 
     @property
     def sampler(self) -> Named:
@@ -152,7 +164,9 @@ def make(spec: Spec, surveys: Mapping[str, Survey]) -> Plan:
     paid = [_affordable(arm, _problem(cell), spec.search.budget) for arm in arms]
     budgets = budget.budgets(paid, surveyed, cell, _problem(cell), reserves)
     notes = (*_notes(spec, arms, surveys), *_budget_notes(budgets))
-    plan = Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets)
+    named = spec.search.curvature
+    sharpness = {} if named is None else curvature.largest(Path(named).expanduser(), configs)
+    plan = Plan(spec, surveys, arms, cell, graded, notes, reserves, budgets, sharpness)
     if problems := plugins.load("searches", spec.search.search).problems(plan):
         raise InputError(problems)
     return plan

@@ -9,7 +9,13 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from welltuned.errors import InputError, problem
+from welltuned.records import Config
+
+Key = tuple[str, str, int, str]  # base, method, rank, alpha policy
+LINES = "rows.jsonl"
 JOINT = "joint"  # the block of all trained tensors of a trial
 PUBLISHED_MODEL = "Qwen3-0.6B-Base, MetaMath, rank 128"
 # Median ratios of the largest eigenvalue to LoRA's over 28 layers: arXiv 2602.04998, read off its heat maps.
@@ -106,6 +112,53 @@ class BlockRow:
     def parse(text: str) -> "BlockRow":
         """Rebuild a row from `text()`."""
         return BlockRow(**json.loads(text))
+
+
+def read(path: Path) -> tuple[tuple[str, ...], tuple[BlockRow, ...]]:
+    """Read what `welltuned curvature` has left: the base and data that were looked at, and the rows.
+
+    `path` is its folder or its file. Raises InputError where there is none, or where it is another kind of file.
+    """
+    file = path / LINES if path.is_dir() else path
+    advice = "run `welltuned curvature` on the study first, with --blocks joint"
+    if not file.is_file():
+        raise InputError(problem("curvature", str(path), f"a folder with {LINES}, or such a file", advice))
+    try:
+        first, *rest = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = [line for line in rest if line.endswith("\n")]  # a kill leaves half a line
+        return tuple(json.loads(first)["problem"]), tuple(BlockRow.parse(line) for line in lines)
+    except (ValueError, KeyError, TypeError):
+        raise InputError(problem("curvature", str(file), f"the {LINES} of a measurement", advice)) from None
+
+
+def largest(path: Path, configs: Sequence[Config]) -> dict[Key, float]:
+    """Return the largest eigenvalue of each base, method, rank and alpha policy, at the start, all numbers together.
+
+    Raises InputError with a line for everything that was not measured, or was on another base or other data.
+    """
+    measured, rows = read(path)
+    found = {(row.method, row.rank, row.alpha): row.hessian_max for row in rows if row.block == JOINT and row.step == 0}
+    problems: dict[str, None] = {}
+    eigenvalues: dict[Key, float] = {}
+    advice = "run `welltuned curvature` on this study with --blocks joint, and name the folder that it prints"
+    for config in configs:
+        here = (config.method, config.rank, config.alpha)
+        if tuple(str(part) for part in config.data_key()) != measured:
+            got = "a measurement on another base, other data or another number of validation or test rows"
+            problems[problem("search.curvature", got, "one on this study's", advice)] = None
+        elif found.get(here, 0.0) <= 0:
+            expected = f"a row of {config.method}, rank {config.rank}, alpha {config.alpha}, block joint"
+            problems[problem("search.curvature", str(path), expected, advice)] = None
+        else:
+            eigenvalues[key_of(config)] = found[here]
+    if problems:
+        raise InputError(problems)
+    return eigenvalues
+
+
+def key_of(config: Config) -> Key:
+    """Return what a configuration's curvature at the start depends on."""
+    return config.base, config.method, config.rank, config.alpha
 
 
 @dataclass(frozen=True)

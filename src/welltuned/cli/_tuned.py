@@ -83,7 +83,7 @@ def endings(tuned: Tuned) -> list[str]:
     if own is not None and 2.0 ** (NORMAL_95 * own.sd) > WIDE:
         lines.append(f"Your budget only separates learning rates within a factor of {2.0 ** (NORMAL_95 * own.sd):.1f}.")
     if own is not None and own.edge:
-        lines.append(f"The best learning rate is at the {own.edge} end of those offered, or beyond it.")
+        lines.append(f"The best learning rate may lie beyond the {own.edge} end of those looked at.")
     lines += _edge("batch size", belief.batch_edge, {one.batch_size for one in belief.best_rates})
     lines += _edge("rank", belief.rank_edge, {one.rank for one in belief.best_rates})
     if belief.probability_near_best is not None:

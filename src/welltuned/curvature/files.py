@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from welltuned.analysis.curvature import BlockRow
+from welltuned.analysis.curvature import LINES, BlockRow
 from welltuned.curvature.survey import Request
 from welltuned.errors import StoreError, problem
 from welltuned.figures import _curvature_map, _curvature_ratios
 from welltuned.report.files import write_csv, write_drawing
 
 VERSION = 1  # raised whenever a number could change
-LINES, TABLE = "rows.jsonl", "curvature.csv"
+TABLE = "curvature.csv"
 PICTURES = {"eigenvalues": _curvature_map.PICTURE, "ratios": _curvature_ratios.PICTURE}
 
 
@@ -79,12 +79,3 @@ class Rows:
                 write_drawing(name, picture, numbers, self.folder)
                 write_csv(self.folder / f"{name}.csv", picture.rows(numbers))
         return table
-
-
-def load(folder: Path) -> tuple[BlockRow, ...]:
-    """Read the rows that a measurement has left in a folder."""
-    path = folder / LINES
-    if not path.is_file():
-        advice = "run `welltuned curvature` on the study first"
-        raise StoreError(problem(str(path), "no such file", "the rows of a measurement", advice))
-    return tuple(BlockRow.parse(line) for line in path.read_text(encoding="utf-8").splitlines()[1:])

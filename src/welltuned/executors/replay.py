@@ -11,6 +11,7 @@ that what a search was lucky with does not count for it.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import statistics
@@ -70,6 +71,7 @@ class Recorded:
         )
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def cell_of(config: Config) -> Cell:
     """Return the cell of a configuration."""
     fixed = dict.fromkeys(SEEDS, 0) | {"learning_rate": 0.0, "num_train": 0, "batch_size": 0, "num_evaluations": 0}

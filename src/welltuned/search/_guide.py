@@ -11,7 +11,7 @@ import numpy as np
 
 from welltuned import rng
 from welltuned.records import Config, Result, Trial
-from welltuned.search import _fidelity, _gain, _options, _posterior, _prior, _space, _valley
+from welltuned.search import _box, _fidelity, _gain, _options, _posterior, _prior, _space, _valley
 from welltuned.search._options import Field, Floats, Points, Seen
 from welltuned.search._posterior import Posterior
 from welltuned.search._search import Plan
@@ -43,6 +43,7 @@ class View:
     spent: float
     left: float  # run-equivalents
     dropped: tuple[float, ...]  # shares whose probes are not believed
+    num_offered: int  # candidates with an offered learning rate, which are the first; the others lie beyond
 
     @functools.cached_property
     def trained(self) -> tuple[int, ...]:
@@ -56,9 +57,17 @@ class View:
         return self.draws_SA.mean(0)
 
     @property
+    def full_SC(self) -> Floats:
+        """Return draws of the log losses of the candidates trained in full."""
+        return self.draws_SA[:, : self.field.num_candidates]
+
+    @functools.cached_property
     def favourite(self) -> int:
-        """Return the candidate with the lowest expected loss."""
-        return int(np.argmin(self.mean_A[: self.field.num_candidates]))
+        """Return the candidate with the lowest expected loss, among those offered and those beyond that were tried."""
+        tried = {self.field.options[one.option].candidate for one in self.mine}
+        able = np.arange(self.field.num_candidates) < self.num_offered
+        able[list(tried)] = True
+        return int(np.argmin(np.where(able, self.mean_A[: self.field.num_candidates], np.inf)))
 
     @functools.cached_property
     def best_place(self) -> int | None:
@@ -81,8 +90,7 @@ class View:
         """Return draws of the best's log loss above that of the best candidate there is; None without a best."""
         if self.best_place is None:
             return None
-        full = self.draws_SA[:, : self.field.num_candidates]
-        return full[:, self.best_place] - full.min(axis=1)
+        return self.full_SC[:, self.best_place] - self.full_SC.min(axis=1)
 
     @property
     def is_settled(self) -> bool:
@@ -97,23 +105,48 @@ class View:
 
 
 def look(plan: Plan, results: Sequence[Result]) -> tuple[View, ...]:
-    """Return every choice as the results show it."""
+    """Return every choice as the results show it, with learning rates beyond those offered where these fall short."""
     results = sorted(results, key=lambda result: (result.trial_id, result.role))  # sums depend on their order
-    choices = _space.choices(plan)
-    offered = [candidate.config for choice in choices for candidate in choice.candidates]
-    rule = _prior.rule(offered, plan.width_of)
+    offered = _space.choices(plan)
+    configs = [candidate.config for choice in offered for candidate in choice.candidates]
+    rule = _prior.rule(configs, plan.width_of, plan.sharpness_of)
+    choices = [_box.with_tried(choice, results) if plan.reopen else choice for choice in offered]
     found = _options.fields(choices, rule)
     known = _options.seen(found, results)
     dropped = _fidelity.dropped(found, known)
     believed = [one for one in known if found[one.field].options[one.option].share not in dropped]
     posterior = _posterior.fit(found, believed, rule, rng.stream(plan.seed, "search", "guided", len(known)))
+
+    views = _views(plan, offered, found, known, results, posterior, dropped)
+    if not plan.reopen:
+        return views
+    wider = [
+        _box.with_next(view.field.choice, view.full_SC, view.favourite) if view.mine else view.field.choice
+        for view in views
+    ]
+    if wider == choices:
+        return views
+    found = _options.fields(wider, rule)
+    return _views(plan, offered, found, _options.seen(found, results), results, posterior, dropped)
+
+
+def _views(
+    plan: Plan,
+    offered: Sequence[_space.Choice],
+    found: Sequence[Field],
+    known: Sequence[Seen],
+    results: Sequence[Result],
+    posterior: Posterior,
+    dropped: tuple[float, ...],
+) -> tuple[View, ...]:
     views: list[View] = []
     for place, field in enumerate(found):
         stream = rng.stream(plan.seed, "search", "guided", len(known), field.choice.name)
         spent = field.choice.spent(results)
         left = (np.inf if plan.budget is None else plan.budget) - spent
         mine = tuple(one for one in known if one.field == place)
-        views.append(View(field, posterior, mine, posterior.draw(field.points, stream), spent, left, dropped))
+        draws = posterior.draw(field.points, stream)
+        views.append(View(field, posterior, mine, draws, spent, left, dropped, len(offered[place].candidates)))
     return tuple(views)
 
 

@@ -7,6 +7,7 @@ size of the residual are those of the highest evidence. Each is weighed by how i
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,15 +48,22 @@ class Valley:
         """Return [S, C]: the scaled depth of some points."""
         return _valley.depth(theta_SD, at, _valley.features(at, *self.sizes))
 
+    @functools.cached_property
+    def known(self) -> tuple[tuple[Points, Floats, float], ...]:
+        """Return the scored points and those that were too high, with their features and the sign of divergence."""
+        pairs = ((self.values.scored, 1.0), (self.values.high, -1.0))
+        return tuple((points, _valley.features(points, *self.sizes), sign) for points, sign in pairs)
+
     def missed(self, theta_SD: Floats) -> Floats:
         """Return [S, N]: what the depth leaves of the values."""
-        return self.values.value_N - self.depth(theta_SD, self.values.scored)
+        points, features, _ = self.known[0]
+        return self.values.value_N - _valley.depth(theta_SD, points, features)
 
     def residuals(self, theta_SD: Floats) -> Floats:
         """Return [S, R]: residuals whose half sum of squares is the negative log posterior but for a constant."""
         parts = [(theta_SD - self.prior.mean) / self.prior.sd, self.process.white(self.missed(theta_SD))]
-        for points, sign in ((self.values.scored, 1.0), (self.values.high, -1.0)):
-            logit = _valley.divergence_logit(theta_SD, points, _valley.features(points, *self.sizes))
+        for points, features, sign in self.known:
+            logit = _valley.divergence_logit(theta_SD, points, features)
             parts.append(np.sqrt(2 * np.logaddexp(0.0, sign * logit)))
         return np.concatenate(parts, axis=1)
 

@@ -36,6 +36,11 @@ class Plan(Protocol):
         ...
 
     @property
+    def reopen(self) -> bool:
+        """Say whether a guided search may go beyond the ends of the offered learning rates."""
+        ...
+
+    @property
     def sampler(self) -> Named:
         """The sampler of Optuna that search "optuna" asks."""
         ...
@@ -57,6 +62,10 @@ class Plan(Protocol):
 
     def width_of(self, config: Config) -> int | None:
         """Return the hidden size of a configuration's base; None where the base was not looked at."""
+        ...
+
+    def sharpness_of(self, config: Config) -> float | None:
+        """Return the largest eigenvalue of a method and rank at the start; None where no measurement was named."""
         ...
 
     def reserve_of(self, config: Config) -> int:

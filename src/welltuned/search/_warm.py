@@ -31,6 +31,6 @@ def expected(plan: Plan, choice: Choice) -> Candidate:
     rank = ranks[(len(ranks) - 1) // 2]
     known = [one for one in choice.candidates if (one.config.batch_size, one.config.rank) == (batch, rank)]
     near = known or list(choice.candidates)  # axes are a product, so there is one
-    centres = _prior.rule(configs, plan.width_of).expected([one.config for one in near])
+    centres = _prior.rule(configs, plan.width_of, plan.sharpness_of).expected([one.config for one in near])
     misses = [abs(math.log2(one.config.learning_rate) - centre) for one, centre in zip(near, centres, strict=True)]
     return min(zip(misses, near, strict=True), key=lambda pair: (pair[0], pair[1].config.learning_rate))[1]

@@ -272,6 +272,15 @@ class Search(Section):
         default=False,
         description="begin with the candidate that the learning-rate rules expect to be best; guided always does",
     )
+    reopen: Flag = Field(
+        default=True,
+        description="search guided: go beyond the ends of the offered learning rates where the best may lie there",
+    )
+    curvature: MaybeText = Field(
+        default=None,
+        description="search guided: folder of `welltuned curvature --blocks joint`, whose largest eigenvalues say how "
+        "the methods' and ranks' best learning rates differ; none: what is published of them",
+    )
     sampler: Text = Field(default="TPESampler", description="search optuna: the sampler, a class of optuna.samplers")
     sampler_options: Options = Field(
         default={}, description="search optuna: the sampler's arguments, { multivariate = true }"
@@ -307,7 +316,9 @@ SECTIONS: dict[str, type[Section]] = {
 }
 # Settings that came after the first studies were stored: their default is the value that changes nothing, and the
 # canonical text leaves them out where they have it, so that older studies keep their hash (docs/decisions/0011).
-LATER = frozenset(("reserve", "budget", "width", "sampler", "sampler_options", *Compare.model_fields))
+LATER = frozenset(
+    ("reserve", "budget", "width", "reopen", "curvature", "sampler", "sampler_options", *Compare.model_fields)
+)
 SEEDS = ("init_seed", "order_seed", "subset_seed")
 AXES = {field: name for name in ("model", "task", "train") for field in SECTIONS[name].model_fields}  # field -> section
 

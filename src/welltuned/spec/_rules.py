@@ -117,6 +117,13 @@ def _check_budget(spec: "Spec", found: Findings) -> None:
     if spec.search.warm_start and name in ("grid", "guided"):
         why = "grid trains all there is" if name == "grid" else "guided always begins with what the rules expect"
         found.add(problem("search.warm_start", True, f"false: {why}", "remove warm_start, or choose another search"))
+    if not spec.search.reopen and name != "guided":
+        expectation = f"true, which changes nothing: search '{name}' stays within the offered learning rates"
+        found.add(problem("search.reopen", False, expectation, 'remove reopen, or write search = "guided"'))
+    if spec.search.curvature is not None and name != "guided":
+        expectation = f"nothing: search '{name}' has no expectation of its own"
+        advice = 'remove curvature, or write search = "guided"'
+        found.add(problem("search.curvature", spec.search.curvature, expectation, advice))
     if name == "grid":
         for field in ("budget", "width"):
             if (got := getattr(spec.search, field)) != Search.model_fields[field].default:

@@ -266,6 +266,8 @@ def _check_same_inputs(store: Store, plan: Plan) -> None:
         if config.start_from is not None:
             now[f"adapter {config.start_from}"] = config.start_hash
         now[f"version of method {config.method}"] = f"{config.method_version} {config.method_source}".strip()
+    if plan.sharpness:
+        now[f"curvature {plan.spec.search.curvature}"] = repr(sorted(plan.sharpness.items()))
     then: dict[str, str] = json.loads(store.settle("inputs", json.dumps(now, sort_keys=True)))
     changed = [
         f"{name} (got {now.get(name)}, expected {value})" for name, value in then.items() if now.get(name) != value
