@@ -1,6 +1,7 @@
 """Which quantity at the start, or after a few steps, predicts a learning rate? `python -m scripts.predictor_race`.
 
     python -m scripts.predictor_race                                       # the recorded surfaces of abacus-small
+    python -m scripts.predictor_race --development                         # those that constants may be taken from
     python -m scripts.predictor_race runs/a/curvature runs/a               # rows of `welltuned curvature`, and a study
     python -m scripts.predictor_race runs/a/curvature table.jsonl.gz another.jsonl.gz --to race.csv
 
@@ -15,7 +16,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.record_surfaces import ROOT, TABLES
+from scripts import record_surfaces
+from scripts.record_surfaces import ROOT
 
 from welltuned.analysis import curvature, predictors
 from welltuned.analysis.cells import Cell, group
@@ -79,11 +81,11 @@ def _is_known(one: predictors.Predictor, places: Sequence[predictors.Place], row
     return all(one.value(place, predictors.joint_rows(place, rows)) is not None for place in places)
 
 
-HEADS = ("predictor", "cells", "error, octaves", "method left out", "worst", "without a fit", "rank correlation")
+HEADS = ("predictor", "cells", "error, octaves", "method left out", "rms", "worst", "without a fit", "rank correlation")
 
 
 def _line(score: predictors.Score) -> tuple[str, ...]:
-    numbers = (score.error, score.method_error, score.worst, score.unfitted, score.correlation)
+    numbers = (score.error, score.method_error, score.method_rms, score.worst, score.unfitted, score.correlation)
     return (score.predictor, str(score.num_cells), *(DASH if value is None else f"{value:.2f}" for value in numbers))
 
 
@@ -100,9 +102,15 @@ def _verdict(scores: Sequence[predictors.Score]) -> list[str]:
     return [f"1 / lambda comes {rank} of {len(scores)}, and is {beaten} one learning rate for all methods."]
 
 
-def surfaces() -> list[Path]:
-    """Return the tables of the recorded surfaces."""
-    return sorted(path for path in TABLES.glob("*.jsonl.gz") if "-probe" not in path.name)
+def surfaces(only_development: bool = False) -> list[Path]:
+    """Return the tables of the recorded surfaces, or of those that a search's constants may be taken from."""
+    manifest = record_surfaces.frozen()
+    names = [
+        one.name
+        for one in record_surfaces.recordings(manifest)
+        if not only_development or record_surfaces.split(manifest, one.surface) == "development"
+    ]
+    return [path for name in names if (path := record_surfaces.committed(name)).exists()]
 
 
 def main() -> None:
@@ -110,10 +118,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("curvature", type=Path, nargs="?", default=CURVATURE, help="what `welltuned curvature` wrote")
     parser.add_argument("studies", type=Path, nargs="*", help="studies' folders, or recorded tables")
+    parser.add_argument("--development", action="store_true", help="without the surfaces that are held out")
     parser.add_argument("--to", type=Path, help="a CSV file for the scores")
     args = parser.parse_args()
     problem, rows = curvature.read(args.curvature)
-    places, num_others = read_places(args.studies or surfaces(), problem)
+    places, num_others = read_places(args.studies or surfaces(args.development), problem)
     if num_others:
         print(f"{num_others} cells are left out: the rows are of another base or other data")
     text, lines = report(places, rows)

@@ -268,6 +268,19 @@ def _replayed(case: Case, arms: tuple[Arm, ...], contender: Contender, budget: f
     return replay(propose, world, _space.choices(plan)[0].cost, Clock(case.full_seconds, WIDTH * len(arms)))
 
 
+def best_inside(case: Case, variant: Variant, num_replays: int) -> float:
+    """Return the mean regret of the best candidate among those that a variant's replays offer."""
+    recorded = case.recorded
+    judged = [_judged(case, World(recorded, seed)) for seed in range(recorded.num_seeds)]
+    regrets: list[float] = []
+    for number in range(num_replays):
+        loss = judged[number % recorded.num_seeds]
+        for every, some in zip(case.arms, offered(case, number, variant), strict=True):
+            best, inside = (min(loss[_seedless(config)] for config in arm.configs) for arm in (every, some))
+            regrets.append(math.expm1(inside - best))
+    return statistics.fmean(regrets)
+
+
 def _judged(case: Case, world: World) -> dict[Config, float]:
     """Return the log loss of every candidate, judged without the seed that is selected on."""
     return {_seedless(config): world.log_loss(config) for arm in case.arms for config in arm.configs}

@@ -1,4 +1,4 @@
-"""`[search] curvature`: what the largest eigenvalues say of where methods' learning rates lie, and wrong measurements."""
+"""`[search] curvature`: what the largest eigenvalues say of where methods' rates lie, and wrong measurements."""
 
 import json
 import math
@@ -128,17 +128,15 @@ def test_what_was_not_measured_is_said(tmp_path, name):
 
 def test_a_measurement_of_other_data_is_refused(tmp_path):
     folder = written(tmp_path / "curvature", [joint("lora", 2.0)], ["another"])
-    with pytest.raises(InputError, match="another base, other data.*expected one on this study's; run `welltuned curv"):
+    with pytest.raises(InputError, match=r"another base, other data.*expected one on this study's; run `welltuned"):
         valleys.plan(("lora",), f'budget = 8\ncurvature = "{folder}"')
 
 
 def test_a_folder_without_a_measurement_is_refused(tmp_path):
-    with pytest.raises(
-        InputError, match="expected a folder with rows.jsonl, or such a file; run `welltuned curvature`"
-    ):
+    with pytest.raises(InputError, match=r"expected a folder with rows\.jsonl, or such a file; run `welltuned"):
         valleys.plan(("lora",), f'budget = 8\ncurvature = "{tmp_path}"')
     (tmp_path / "rows.jsonl").write_text("no rows\n", encoding="utf-8")
-    with pytest.raises(InputError, match="expected the rows.jsonl of a measurement"):
+    with pytest.raises(InputError, match=r"expected the rows\.jsonl of a measurement"):
         valleys.plan(("lora",), f'budget = 8\ncurvature = "{tmp_path}"')
 
 

@@ -10,6 +10,7 @@ from scripts.replays import Case, Contender, Score, Variant
 
 import planted_surface as planted
 from small_study import forge_hashes
+from welltuned.analysis import curvature
 from welltuned.search import _prior
 from welltuned.transfer import starts
 
@@ -21,9 +22,13 @@ def forged(monkeypatch):
     forge_hashes(monkeypatch)
 
 
-def case_of(method=("lora",)):
+def case_of(method=("lora",), sharpness=None):
     plan = planted.plan(method=method)
-    return Case("planted", "held out", plan.arms, tuple(planted.results(method=method)), plan.surveys)
+    results = tuple(planted.results(method=method))
+    known = {
+        curvature.key_of(arm.configs[0]): value for arm in plan.arms for value in [(sharpness or {}).get(arm.name)]
+    }
+    return Case("planted", "held out", plan.arms, results, plan.surveys, known if sharpness else {})
 
 
 def computed(contender, variant=PLAIN, case=None, num_replays=6):
@@ -138,3 +143,39 @@ def test_a_regret_is_relative_to_the_best_offered():
     assert nothing == pytest.approx(
         planted.BASE_NLL / math.exp(planted.log_loss(chosen.replace(learning_rate=planted.RATES[3]))) - 1
     )
+
+
+def test_a_box_that_misses_the_best_offers_an_end_and_is_judged_by_all():
+    case = case_of()
+    ends = [sorted({c.learning_rate for c in replays.offered(case, n, replays.MISSED)[0].configs}) for n in range(2)]
+    assert ends == [list(planted.RATES[: replays.FEW]), list(planted.RATES[-replays.FEW :])]
+    floor = replays.best_inside(case, replays.MISSED, 6)
+    inside = computed(dataclasses.replace(replays.GUIDED, budgets=(8,)), replays.MISSED, case)
+    beyond = computed(dataclasses.replace(replays.REOPENING, budgets=(8,)), replays.MISSED, case)
+    assert floor > 0.005
+    assert min(score.regret for score in inside) >= 0 and np.mean([one.regret for one in inside]) >= floor - 1e-9
+    assert np.mean([score.regret for score in beyond]) < floor / 2
+
+
+def test_curvature_is_told_to_those_who_know_it_and_is_part_of_what_is_cached(tmp_path):
+    """PiSSA's eigenvalue says that its best rate lies far below LoRA's, of which nothing is published here."""
+    case = case_of(("lora", "pissa"), {"lora": 1.0, "pissa": 64.0})
+    plan = replays.plan_of(case, case.arms, replays.BENT, 4, 0)
+    assert plan.sharpness == case.sharpness and replays.plan_of(case, case.arms, replays.GUIDED, 4, 0).sharpness == {}
+    with replays._moved(replays.UNPUBLISHED, case.arms):
+        configs = [arm.configs[0] for arm in case.arms]
+        every = [config for arm in case.arms for config in arm.configs]
+        flat = _prior.rule(every, lambda config: 64, lambda config: None).expected(configs)
+        bent = _prior.rule(every, lambda config: 64, plan.sharpness_of).expected(configs)
+    assert flat[0] == pytest.approx(flat[1]) and bent[1] < bent[0] - 2
+    files = {replays.cached(case, one, PLAIN, 3, tmp_path) for one in (replays.GUIDED, replays.BENT)}
+    other = dataclasses.replace(case, sharpness=dict.fromkeys(case.sharpness, 1.0))
+    assert replays.cached(other, replays.GUIDED, PLAIN, 3, tmp_path) in files
+    assert replays.cached(other, replays.BENT, PLAIN, 3, tmp_path) not in files
+
+
+def test_what_is_published_comes_back_after_a_replay_without_it():
+    before = dict(starts.SHIFTS)
+    with replays._moved(replays.UNPUBLISHED, case_of().arms):
+        assert set(starts.SHIFTS) == {"lora"}
+    assert before == starts.SHIFTS

@@ -66,6 +66,7 @@ class Score:
     num_cells: int
     error: float  # each cell left out
     method_error: float | None  # each method left out; None where there is only one
+    method_rms: float | None  # likewise, the root mean square over cells: what a prior's standard deviation is
     worst: float  # largest of the errors with the cell left out
     unfitted: float | None  # without any fit; None where the predictor is no learning rate
     correlation: float | None  # Spearman's, of predictor and target; None where either does not vary
@@ -141,6 +142,7 @@ def _score(one: Predictor, target: str, cells: Sequence[Place], y: Sequence[floa
         num_cells=len(cells),
         error=statistics.median(alone),
         method_error=statistics.median(by_method) if by_method else None,
+        method_rms=math.sqrt(statistics.fmean(gap * gap for gap in by_method)) if by_method else None,
         worst=max(alone),
         unfitted=statistics.median(map(abs, gaps)) if one.absolute else None,
         correlation=_correlation(q, y),
