@@ -119,13 +119,14 @@ def main() -> None:
     parser.add_argument("curvature", type=Path, nargs="?", default=CURVATURE, help="what `welltuned curvature` wrote")
     parser.add_argument("studies", type=Path, nargs="*", help="studies' folders, or recorded tables")
     parser.add_argument("--development", action="store_true", help="without the surfaces that are held out")
+    parser.add_argument("--start", action="store_true", help="without what is measured after some steps")
     parser.add_argument("--to", type=Path, help="a CSV file for the scores")
     args = parser.parse_args()
     problem, rows = curvature.read(args.curvature)
     places, num_others = read_places(args.studies or surfaces(args.development), problem)
     if num_others:
         print(f"{num_others} cells are left out: the rows are of another base or other data")
-    text, lines = report(places, rows)
+    text, lines = report(places, [row for row in rows if row.step == 0 or not args.start])
     print(text)
     if args.to:
         write_csv(args.to, lines)

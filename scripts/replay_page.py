@@ -132,6 +132,7 @@ def wanted(surfaces: Sequence[Surface]) -> list[tuple[Case, Contender, Variant]]
     """Return all replays that the page reads; what is missing here is made when the page asks for it."""
     alone, methods = singles(surfaces), groups(surfaces)
     held_out = [case for case in alone if case.split == "held out"]
+    bent = [case for case in methods if case.sharpness]
     everyone = replays.available()
     ours, other = replays.GUIDED, next(one for one in everyone if one.name == RIVAL)
     permuted = [variant for variant in HARDER if variant.permuted]
@@ -139,9 +140,8 @@ def wanted(surfaces: Sequence[Surface]) -> list[tuple[Case, Contender, Variant]]
     return [
         *itertools.product(methods, everyone, [PLAIN]),
         *itertools.product(methods, [ours], permuted),
-        *itertools.product(
-            [case for case in methods if case.sharpness], [replays.BENT, ours], [PLAIN, replays.UNPUBLISHED]
-        ),
+        *itertools.product(bent, [replays.BENT], [PLAIN, replays.UNPUBLISHED]),
+        *itertools.product(bent, [ours], [replays.UNPUBLISHED]),
         *itertools.product(alone, everyone, [PLAIN]),
         *itertools.product(held_out, [ours, other], noisier),
         *itertools.product(held_out, [ours, replays.REOPENING], [replays.MISSED]),

@@ -514,7 +514,7 @@ class Recorder:
         self.lines.append(text)
 
     def state(self, state):
-        self.states.append(state.text(self.now))
+        self.states.append(state.text())
 
     def close(self):
         self.closed = True
@@ -525,22 +525,46 @@ def a_state(**changes) -> _progress.State:
 
 
 def test_the_time_left_is_what_the_rest_takes_at_this_speed():
-    state = a_state(num_ended=2, began_seconds=100.0, began_share=0.2)
+    state = a_state(num_ended=0, job_fraction=0.0)
+    state.begin(100.0)
+    state.num_ended, state.job_fraction = 2, 0.5
+    state.pace.add(110.0, state.share())
     assert state.share() == pytest.approx(0.45)
-    assert state.left_seconds(110.0) == pytest.approx(10 / 0.25 * 0.55)
-    assert "about 22 s left" in state.text(110.0)
+    assert state.left_seconds() == pytest.approx(10 / 0.45 * 0.55)
+    assert "about 12 s left" in state.text()
+
+
+def test_what_began_slowly_is_forgotten():
+    """Five minutes of compilation, in which 1 % is trained, and then 0.1 % a second."""
+    state = a_state(num_trials=1, job_trials=1, job_fraction=0.0)
+    state.begin(0.0)
+    for second in range(301):
+        state.job_fraction = 0.001 * max(0, second - 200) / 10
+        state.pace.add(float(second), state.share())
+    slow = state.left_seconds()
+    for second in range(301, 701):
+        state.job_fraction = 0.01 + 0.001 * (second - 300)
+        state.pace.add(float(second), state.share())
+    assert slow > 10 * state.left_seconds()
+    assert state.left_seconds() == pytest.approx((1 - state.share()) / 0.001, rel=0.2)
 
 
 def test_nothing_is_said_about_the_time_left_before_anything_is_known():
-    assert a_state(num_trials=0).left_seconds(1.0) is None
-    assert a_state(began_share=0.25).left_seconds(1.0) is None
-    assert a_state(num_ended=10).left_seconds(1.0) is None
+    for state in (a_state(num_trials=0), a_state(), a_state(num_ended=10, job_trials=0)):
+        state.begin(0.0)
+        state.pace.add(1.0, state.share())
+        assert state.left_seconds() is None
+    searching = a_state(is_open=True, job_fraction=0.0)
+    searching.begin(0.0)
+    searching.job_fraction = 0.5
+    searching.pace.add(1.0, searching.share())
+    assert searching.left_seconds() is None
 
 
 def test_a_state_reads_as_one_line():
-    state = a_state(num_ended=3, num_diverged=1, tokens_per_second=25_300.0, note="initialising", began_share=0.55)
-    assert state.text(1.0) == "3/10 trials, 1 diverged, 25.3 k tokens/s (initialising)"
-    assert a_state(job_trials=0, num_ended=10, note="grading").text(1.0) == "10/10 trials (grading 50 %)"
+    state = a_state(num_ended=3, num_diverged=1, tokens_per_second=25_300.0, note="initialising")
+    assert state.text() == "3/10 trials, 1 diverged, 25.3 k tokens/s (initialising)"
+    assert a_state(job_trials=0, num_ended=10, note="grading").text() == "10/10 trials (grading 50 %)"
 
 
 COUNTS = Counts(

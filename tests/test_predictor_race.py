@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from scripts import predictor_race, record_surfaces
 
 from welltuned.analysis import curvature, predictors
 from welltuned.plan import expand
+from welltuned.search import _prior
 from welltuned.spec import Spec
 
 SURFACE = record_surfaces.TABLES / "abacus-small-r8-lora-n1024.jsonl.gz"
@@ -25,8 +27,16 @@ def test_methods_without_a_rank_race_where_no_rule_needs_one():
     places, _ = predictor_race.read_places(predictor_race.surfaces(), problem)
     assert any(place.rank == 0 for place in places)
     text, lines = predictor_race.report(places, rows)
-    assert "in all 44 cells, without what has no number in some ((s r)^-1/2 B^1/2 (muA), (s r)^-1/2, any B):" in text
-    assert {line["num_cells"] for line in lines} == {40, 44}
+    assert "in all 64 cells, without what has no number in some ((s r)^-1/2 B^1/2 (muA), (s r)^-1/2, any B, |g|" in text
+    assert {line["num_cells"] for line in lines} == {49, 52, 61, 64}
+
+
+def table_lines(lines):
+    """Return the rows of the page's table for the first race of each target."""
+    for line in lines:
+        name = line["predictor"].removesuffix(" (muA)")
+        errors = [line[key] for key in ("error", "method_error", "method_rms", "worst")]
+        yield f"| {' | '.join([name, *(f'{error:.2f}' for error in errors)])} |"
 
 
 def test_the_page_of_curvature_says_what_the_committed_rows_and_surfaces_say():
@@ -34,19 +44,29 @@ def test_the_page_of_curvature_says_what_the_committed_rows_and_surfaces_say():
     places, _ = predictor_race.read_places(predictor_race.surfaces(), problem)
     _, lines = predictor_race.report(places, rows)
     page = (record_surfaces.ROOT / "docs" / "curvature.md").read_text(encoding="utf-8").replace("\\|", "|")
-    for line in lines:
-        if line["num_cells"] == 40:
-            name = line["predictor"].removesuffix(" (muA)")
-            errors = [line[key] for key in ("error", "method_error", "worst")]
-            assert f"| {' | '.join([name, *(f'{error:.2f}' for error in errors)])} |" in page
-    wide = {(line["target"], line["predictor"]): line["error"] for line in lines if line["num_cells"] == 44}
+    for line in table_lines([line for line in lines if line["num_cells"] in (49, 52)]):
+        assert line in page
+    wide = {(line["target"], line["predictor"]): line for line in lines if line["num_cells"] in (61, 64)}
     raw, root = wide["optimum", "1 / lambda"], wide["optimum", "lambda^-1/2"]
-    assert f"is missed by {raw:.2f} (1 / lambda), {root:.2f}\n" in page
-    raw, null = wide["right edge", "1 / lambda"], wide["right edge", "one rate for all"]
-    assert f"it is worse ({raw:.2f} against {null:.2f})" in page
-    for target in predictors.TARGETS:
+    assert f"({raw['error']:.2f} against {root['error']:.2f})" in page
+    assert f"({raw['method_rms']:.2f} against {root['method_rms']:.2f})" in page
+    for target, number in zip(predictors.TARGETS, (60, 57), strict=True):
         found = predictors.exponent(places, rows, target)
-        assert found is not None and found.num_cells == 40 and f" {found.slope:.2f} (" in page
+        assert found is not None and found.num_cells == number and f" {found.slope:.2f} (" in page
+
+
+def test_the_prior_of_the_search_rests_on_development_surfaces():
+    """Power and error are those of the page, whose rows come from surfaces that no test of a search is made on."""
+    problem, rows = curvature.read(predictor_race.CURVATURE)
+    places, _ = predictor_race.read_places(predictor_race.surfaces(only_development=True), problem)
+    assert {(place.method, place.rank) for place in places if place.rank == 32} == set()
+    _, lines = predictor_race.report(places, [row for row in rows if row.step == 0])
+    mine = [line for line in lines if line["target"] == "optimum" and line["num_cells"] == 28]
+    page = (record_surfaces.ROOT / "docs" / "curvature.md").read_text(encoding="utf-8").replace("\\|", "|")
+    assert all(line in page for line in table_lines(mine))
+    best = min(mine, key=lambda line: line["method_rms"])
+    assert best["predictor"] == "lambda^-1/2" and _prior.POWER == -0.5
+    assert best["method_rms"] == pytest.approx(_prior.CURVATURE_SD, abs=0.01)
 
 
 def test_the_rows_are_of_the_committed_study():

@@ -3,13 +3,14 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, TextIO
 
 from welltuned.analysis.wording import count_text, plural
 from welltuned.cli._text import duration, training
+from welltuned.costs.pace import Pace
 from welltuned.records import (
     ORACLE,
     Event,
@@ -28,6 +29,8 @@ from welltuned.records import (
 from welltuned.store import Counts
 from welltuned.study import Note, Notice, Planned, Started
 
+PACE_SECONDS = 60.0  # of the past that the time left is told from, at least; assumed
+LEAST_GAIN = 0.005  # share of the study that has to be done before; assumed
 PLAIN_SECONDS = 15.0  # between two plain lines of progress
 
 
@@ -58,7 +61,7 @@ class State:
     job_fraction: float = 0.0
     tokens_per_second: float = 0.0
     note: str = ""
-    began_seconds: float = 0.0
+    pace: Pace = field(default_factory=lambda: Pace(PACE_SECONDS))  # of the share
     began_share: float = 0.0
     is_open: bool = False  # the search will want more trials than are known
 
@@ -68,21 +71,26 @@ class State:
             return 0.0
         return min(1.0, (self.num_ended + self.job_trials * self.job_fraction) / self.num_trials)
 
-    def left_seconds(self, now: float) -> float | None:
-        """Return the time that is left if it goes on like this; None before anything can be said."""
-        if self.is_open:
-            return None
-        gained, left = self.share() - self.began_share, 1 - self.share()
-        return (now - self.began_seconds) / gained * left if gained > 0.005 and left > 0 else None
+    def begin(self, now: float) -> None:
+        """Forget how fast it went so far: what comes is of another kind."""
+        self.pace, self.began_share = Pace(PACE_SECONDS), self.share()
+        self.pace.add(now, self.share())
 
-    def text(self, now: float) -> str:
+    def left_seconds(self) -> float | None:
+        """Return the time that is left if it goes on as of late; None before anything can be said."""
+        gained, left, per_second = self.share() - self.began_share, 1 - self.share(), self.pace.per_second
+        if self.is_open or gained <= LEAST_GAIN or left <= 0 or per_second <= 0:
+            return None
+        return left / per_second
+
+    def text(self) -> str:
         """Say it in one line."""
         parts = [f"{self.num_ended}/{self.num_trials} trials{' known so far' if self.is_open else ''}"]
         if self.num_diverged:
             parts.append(f"{self.num_diverged} diverged")
         if self.tokens_per_second:
             parts.append(f"{count_text(self.tokens_per_second)} tokens/s")
-        left = self.left_seconds(now)
+        left = self.left_seconds()
         if left is not None:
             parts.append(f"about {duration(left)} left")
         doing = self.note if self.job_trials else f"{self.note} {100 * self.job_fraction:.0f} %"
@@ -95,7 +103,7 @@ class Observer:
     def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
         self._clock = clock
-        self._state = State(began_seconds=clock())
+        self._state = State()
         self._num_confirm: int | None = None  # reruns to come, of a search that chooses its trials as it goes
         self._reruns_known = False
 
@@ -129,6 +137,7 @@ class Observer:
                 self._ended()
             case _:
                 return
+        self._state.pace.add(self._clock(), self._state.share())
         self._screen.state(self._state)
 
     def _planned(self, event: Planned) -> None:
@@ -139,7 +148,7 @@ class Observer:
         self._num_confirm = None if plan.budget is None else num_confirm
         self._state.num_ended = counts.num_trials - counts.num_open
         self._state.num_diverged = counts.num_diverged
-        self._state.began_share, self._state.began_seconds = self._state.share(), self._clock()
+        self._state.begin(self._clock())
         reruns = f" and {plural(num_confirm, 'rerun')} on fresh seeds" if num_confirm else ""
         if plan.budget is None:
             self._screen.line(f"{plan.spec.name}: {plural(num_select, 'trial')}{reruns}")
@@ -166,7 +175,7 @@ class Observer:
         self._state.job_fraction, self._state.note = 0.0, ""
         self._state.job_trials = len(job.trials) if isinstance(job, TrainJob) else 0
         if was_open and not self._state.is_open:  # what was trained so far was short in part, and reruns are not
-            self._state.began_share, self._state.began_seconds = self._state.share(), self._clock()
+            self._state.begin(self._clock())
         if isinstance(job, TrainJob):
             going_on = ", from its last checkpoint" if job.resume else ""
             self._screen.line(f"{training(len(job.trials))}{going_on}")
@@ -203,7 +212,7 @@ class PlainScreen:
         now = self._clock()
         if now - self._last_seconds >= PLAIN_SECONDS:
             self._last_seconds = now
-            self.line(state.text(now))
+            self.line(state.text())
 
     def close(self) -> None:
         """Leave the lines as they are."""
@@ -212,11 +221,10 @@ class PlainScreen:
 class LiveScreen:
     """A bar that is redrawn in place, for a terminal."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._clock = clock
         columns = (BarColumn(bar_width=30), TextColumn("{task.description}", markup=False))
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("starting", total=1.0)
@@ -228,7 +236,7 @@ class LiveScreen:
 
     def state(self, state: State) -> None:
         """Redraw the bar."""
-        self._progress.update(self._task, completed=state.share(), description=state.text(self._clock()))
+        self._progress.update(self._task, completed=state.share(), description=state.text())
 
     def close(self) -> None:
         """Take the bar away."""

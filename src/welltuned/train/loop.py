@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from welltuned.costs import compiling
+from welltuned.costs.pace import Pace
 from welltuned.evaluate.nll import sums, validation_nll
 from welltuned.models.sites import coverage
 from welltuned.objectives import causal_lm
@@ -31,6 +32,7 @@ from welltuned.train.schedule import learning_rate
 
 NUM_COMPACTIONS = 32  # planned points at which retired trials leave: half a period is wasted, 1.6 % on average
 CHECKPOINT_SHARE = 0.05  # of the time may go into checkpoints; they are rarer where they are large
+PACE_SECONDS = 10.0  # of the past that the speed shown is of, at least; assumed
 PROGRESS_SECONDS = 0.5  # between signs of life; assumed
 
 
@@ -55,7 +57,7 @@ class PackRun:
             model.blocks.forget()
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
-        self.rate = 0.0  # tokens per second, in this process
+        self.pace = Pace(PACE_SECONDS)  # of tokens, in this process
 
     def events(self) -> Iterator[Event]:
         """Train to the end, yielding curve points, outcomes, checkpoints and signs of life."""
@@ -63,8 +65,9 @@ class PackRun:
             checkpoint.restore(self, self.job.resume)
         else:
             yield from (runner.start() for runner in self.runners)
-        began = clock = saved = shown = time.monotonic()
+        clock = saved = shown = time.monotonic()
         pause, num_tokens = self.runtime.checkpoint_seconds, 0
+        self.pace.add(clock, num_tokens)
         while self.live:
             num_tokens += self._micro_step()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
@@ -73,7 +76,7 @@ class PackRun:
             if planned or all(runner.reported for runner in self.live):  # then no neighbour is left to be disturbed
                 self._compact()
             now = time.monotonic()
-            self.rate = num_tokens / (now - began)
+            self.pace.add(now, num_tokens)
             if now - shown > PROGRESS_SECONDS:
                 yield self._progress()
                 shown = now
@@ -85,7 +88,7 @@ class PackRun:
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
 
     def _progress(self, note: str = "") -> Progress:
-        return Progress(self.job.id, self.micro_step / self.num_micro_steps, self.rate, note)
+        return Progress(self.job.id, self.micro_step / self.num_micro_steps, self.pace.per_second, note)
 
     def advance(self) -> None:
         """Make one micro-step and nothing beside it: for those who look at the state on the way."""
