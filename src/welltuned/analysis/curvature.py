@@ -122,13 +122,13 @@ def read(path: Path) -> tuple[tuple[str, ...], tuple[BlockRow, ...]]:
     file = path / LINES if path.is_dir() else path
     advice = "run `welltuned curvature` on the study first, with --blocks joint"
     if not file.is_file():
-        raise InputError(problem("curvature", str(path), f"a folder with {LINES}, or such a file", advice))
+        raise InputError(problem("search.curvature", str(path), f"a folder with {LINES}, or such a file", advice))
     try:
         first, *rest = file.read_text(encoding="utf-8").splitlines(keepends=True)
         lines = [line for line in rest if line.endswith("\n")]  # a kill leaves half a line
         return tuple(json.loads(first)["problem"]), tuple(BlockRow.parse(line) for line in lines)
     except (ValueError, KeyError, TypeError):
-        raise InputError(problem("curvature", str(file), f"the {LINES} of a measurement", advice)) from None
+        raise InputError(problem("search.curvature", str(file), f"the {LINES} of a measurement", advice)) from None
 
 
 def largest(path: Path, configs: Sequence[Config]) -> dict[Key, float]:
