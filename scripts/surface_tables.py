@@ -76,7 +76,8 @@ def condense(runs: Path) -> None:
             kept = [
                 dataclasses.replace(result, adapter=None) for result in study.results()
             ]  # blobs stay where they are
-            recorded.write(record_surfaces.committed(name), study.declaration(), kept)
+            declaration = dataclasses.replace(study.declaration(), ledger_problem="")  # it names a path of the machine
+            recorded.write(record_surfaces.committed(name), declaration, kept)
 
 
 # The card ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`welltuned advise`: widths from every kind of model, the page, JSON, and the text of each error; torch stays away."""
 
+import dataclasses
 import json
 import struct
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from welltuned import cli, model_facts
 from welltuned.errors import InputError
 from welltuned.model_facts import ModelFacts
+from welltuned.transfer import advice, combine
+from welltuned.transfer.setting import Setting
 
 RUN = ["--r", "32", "--batch-size", "16"]
 
@@ -155,10 +158,19 @@ def test_json_says_the_same_with_all_facts(capsys):
 def test_what_the_numbers_do_not_cover_is_noted(capsys):
     page = printed(capsys, "--hidden-size", "32", "--r", "8", "--batch-size", "64", "--num-samples", "640")
     assert "note: this run has 10 optimizer steps; the rules were measured with 32 or more" in page
-    assert "note: the interval rests on" in page
+    assert "the interval rests on" not in page  # on data that no constant was fitted to
     page = printed(capsys, "--hidden-size", "400000", *RUN, "--target-modules", "q_proj, v_proj")
     assert "no model of about this width was measured: the nearest have hidden sizes" in page
     assert "only attention is adapted" in page and "the number of samples is not known" in page
+
+
+def test_an_interval_from_development_data_says_so():
+    setting = Setting("lora", 8, "r", 16, 64, 1024)
+    known = combine.combined(setting)
+    fitted = dataclasses.replace(known, error=dataclasses.replace(known.error, held_out=False))
+    assert advice.cautions(setting, known) == ()
+    (caution,) = advice.cautions(setting, fitted)
+    assert caution.startswith("the interval rests on") and caution.endswith("it may be too narrow")
 
 
 def test_a_width_given_by_hand_serves_a_model_that_cannot_be_read_and_says_so(capsys):
