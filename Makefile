@@ -22,8 +22,8 @@ bench: $(STAMP)  ## packed training against Trainer + PEFT on this machine: two 
 calibrate: $(STAMP)  ## simulate whether verdicts are calibrated, and write docs/calibration.md: about 4 minutes on one core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.calibrate
 
-replay: $(STAMP)  ## run the searches on the recorded surfaces, and write docs/tuner.md
-	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.replay_page
+replay: $(STAMP)  ## run the searches on the recorded surfaces, and write docs/tuner.md: about an hour on two cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m scripts.replay_page --workers $(WORKERS)
 
 same: $(STAMP)  ## the losses of this tree and of git revision REF, compared to the bit: make same REF=HEAD~1
 	@$(BIN)/python scripts/same.py $(or $(REF),HEAD)
