@@ -161,7 +161,9 @@ def _cut(manifest: Mapping[str, Any], planned: Sequence[Recording], surfaces: Se
         "Cut from what was first intended: 8 validation points and not 20; 16,384 rows for two methods at rank 8 only; "
         "the large base at one number of rows, hence without what a probe could be read from. "
     )
-    text += f"Not recorded yet: {', '.join(missing)}." if missing else "Everything of the manifest is recorded."
+    hours = sum(result.seconds for surface in surfaces for result in surface.results) / 3600
+    text += f"What there is took {hours:.1f} hours of one core. "
+    text += f"Not recorded: {', '.join(missing)}." if missing else "Everything of the manifest is recorded."
     return _filled(text)
 
 
