@@ -20,6 +20,7 @@ from scripts.replays import BUDGETS, HARDER, NUM_REPLAYS, PLAIN, Case, Contender
 from scripts.surface_tables import Surface
 
 from welltuned import rng
+from welltuned.executors.replay import HALF_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,12 @@ BEYOND = (
     "(`reopen`, its default); in all other tables it may not, since its rivals cannot. *Best inside* is what choosing "
     "without error among the offered would come to. A rate beyond the nine has no recorded result, costs its full "
     "price here and tells nothing."
+)
+TIMES = (
+    "Budgets are counted in rows, as the searches plan them. In time, small rounds cost more: a pack takes as long as "
+    f"full runs of its size in a wide pack, and {HALF_WIDTH:g} times its longest trial on top (`Clock` in "
+    "executors/replay.py, from the gain of packing in performance.md). Mean times of the same replays, in full runs of "
+    "a wide pack; in brackets the rounds, after each of which a search looks at what came out:"
 )
 BENT = (
     "*With curvature*: guided is told the largest eigenvalue of each method at the start (`[search] curvature`, "
@@ -227,6 +234,7 @@ def page(surfaces: Sequence[Surface], made: Replays) -> tuple[str, Mapping[str, 
         parts += [_results(tables, cases), *_targets(tables, ALONE)]
         pictured |= {case.name: table for case, table in zip(cases, tables, strict=True)}
         if split == "held out":
+            parts += ["### What it takes in time", _filled(TIMES), _times(tables, cases)]
             parts += [f"![Regret against the budget]({FIGURE.relative_to(PAGE.parent)})", HARDER_TITLE]
             parts += [*_harder(cases, tables, made), MISSED_TITLE, _filled(BEYOND), *_beyond(cases, made)]
     parts += ["## Methods tuned together", *_together(surfaces, made)]
@@ -299,6 +307,25 @@ def _row(tables: Sequence[Table], one: Contender) -> Iterator[str]:
         yield _percent(statistics.fmean(score.regret for score in found if score.budget == budget))
     yield _percent(statistics.fmean(itertools.chain(*areas(tables, one))))
     yield _percent(_worst([score.regret for score in found if score.budget == BUDGETS[-1]]))
+
+
+def _times(tables: Sequence[Table], cases: Sequence[Case]) -> str:
+    """Return the table of the time that each budget takes."""
+    lines = ["| search | " + " | ".join(f"{budget} run-eq." for budget in BUDGETS) + " |"]
+    lines.append("| --- |" + " ---: |" * len(BUDGETS))
+    for one in (one for one in tables[0] if len(one.budgets) > 1):
+        cells: list[str] = []
+        for budget in BUDGETS:
+            found = [
+                (score.seconds / case.full_seconds, score.num_rounds)
+                for table, case in zip(tables, cases, strict=True)
+                for score in table[one]
+                if score.budget == budget
+            ]
+            seconds, rounds = (statistics.fmean(values) for values in zip(*found, strict=True))
+            cells.append(f"{seconds:.1f} ({rounds:.1f})")
+        lines.append(f"| {one.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _worst(regrets: Sequence[float]) -> float:
@@ -417,8 +444,8 @@ def _together(surfaces: Sequence[Surface], made: Replays) -> Iterator[str]:
 
 def _missing(surfaces: Sequence[Surface], made: Replays) -> str:
     text = (
-        "Seconds: the fake clock counts them from times of a machine with other work on it. Probes shorter than the "
-        "smallest recorded number of rows are read off a line. A route through a smaller model with a search's budget "
+        "Real seconds: a full run's is the median of a machine with other work on it. Probes shorter than the smallest "
+        "recorded number of rows are read off a line. A route through a smaller model with a search's budget "
         "instead of a whole sweep. Optuna's samplers have their own defaults behind the warm start: TPE draws its "
         "first 10 trials at random."
     )
