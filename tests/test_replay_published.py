@@ -46,7 +46,7 @@ def case_of(name, points, base_loss):
         results.append(result_of(Trial(config, Role.SELECT), loss, status, base_validation_nll=base_loss))
     configs = tuple(result.config for result in results if result.config.init_seed == 0)
     surveys = {plans.survey_key(config): survey_of(config, hidden_size=2048) for config in configs}
-    return Case(name, "held out", (Arm("lora", configs, 1),), tuple(results), surveys)
+    return Case(name, "held out", (Arm("lora", configs, 1),), tuple(results), surveys, {})
 
 
 def tinker(model):
