@@ -40,25 +40,24 @@ class QuantisedLinear(nn.Module):
         return dequantised(self.stored, self.scale, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x [..., I] to [..., O]."""
-        y = product(self, x)
-        return y if self.bias is None else y + self.bias
+        """Map x [..., I] to [..., O]; the bias enters as in the `nn.Linear`, within the matmul."""
+        return _linear(self, x, self.bias)
 
 
 class _Product(torch.autograd.Function):
-    """x W^T, which keeps the 8-bit weight for the backward pass and not the dequantised one."""
+    """x W^T + bias, which keeps the 8-bit weight for the backward pass and not the dequantised one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stored_OI: Tensor, scale_O: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, x: Tensor, stored_OI: Tensor, scale_O: Tensor, bias_O: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return [..., O]."""
         ctx.save_for_backward(stored_OI, scale_O)
-        return nn.functional.linear(x, dequantised(stored_OI, scale_O, x.dtype))
+        return nn.functional.linear(x, dequantised(stored_OI, scale_O, x.dtype), bias_O)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradient of x; the weight is frozen."""
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradient of x; the weight and the bias are frozen."""
         stored_OI, scale_O = ctx.saved_tensors
-        return gradient @ dequantised(stored_OI, scale_O, gradient.dtype), None, None
+        return gradient @ dequantised(stored_OI, scale_O, gradient.dtype), None, None, None
 
 
 def quantise(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,12 +97,16 @@ def weight_of(module: nn.Module) -> Tensor:
 def product(module: nn.Module, x: Tensor) -> Tensor:
     """Return x W^T of a linear layer without its bias, x [..., I]; of one in 8 bits, only these are kept."""
     if isinstance(module, QuantisedLinear):
-        if module.dense is not None:
-            return nn.functional.linear(x, module.dense)
-        y = _Product.apply(x, module.stored, module.scale)
-        assert isinstance(y, Tensor)
-        return y
+        return _linear(module, x, None)
     return nn.functional.linear(x, weight_of(module))
+
+
+def _linear(module: QuantisedLinear, x: Tensor, bias_O: Tensor | None) -> Tensor:
+    if module.dense is not None:
+        return nn.functional.linear(x, module.dense, bias_O)
+    y = _Product.apply(x, module.stored, module.scale, bias_O)
+    assert isinstance(y, Tensor)
+    return y
 
 
 def make_dense(model: PreTrainedModel) -> None:
