@@ -43,6 +43,10 @@ TIMES = (
     "executors/replay.py, from the gain of packing in performance.md). Mean times of the same replays, in full runs of "
     "a wide pack; in brackets the rounds, after each of which a search looks at what came out:"
 )
+WIDTHS = (
+    "Not all of guided comes from development surfaces alone: where its prior lies does, but how wide it is comes from "
+    "the rules' errors, which are those on held-out data, these surfaces among them. guided.md has what that changed."
+)
 BENT = (
     "*With curvature*: guided is told the largest eigenvalue of each method at the start (`[search] curvature`, "
     "surfaces/curvature), whose exponent and error come from development surfaces (curvature.md). *Unpublished*: no "
@@ -234,7 +238,7 @@ def page(surfaces: Sequence[Surface], made: Replays) -> tuple[str, Mapping[str, 
         parts += [_results(tables, cases), *_targets(tables, ALONE)]
         pictured |= {case.name: table for case, table in zip(cases, tables, strict=True)}
         if split == "held out":
-            parts += ["### What it takes in time", _filled(TIMES), _times(tables, cases)]
+            parts += [_filled(WIDTHS), "### What it takes in time", _filled(TIMES), _times(tables, cases)]
             parts += [f"![Regret against the budget]({FIGURE.relative_to(PAGE.parent)})", HARDER_TITLE]
             parts += [*_harder(cases, tables, made), MISSED_TITLE, _filled(BEYOND), *_beyond(cases, made)]
     parts += ["## Methods tuned together", *_together(surfaces, made)]

@@ -13,7 +13,6 @@ from test_curvature_rows import row
 from welltuned.analysis import curvature
 from welltuned.errors import InputError
 from welltuned.search import _prior, _space, guided
-from welltuned.spec import Spec
 
 
 @pytest.fixture(autouse=True)
@@ -148,12 +147,8 @@ def test_half_a_line_that_a_kill_left_is_no_row(tmp_path):
 
 
 def test_other_searches_have_no_use_for_it():
-    text = valleys.STUDY.format(
-        methods='["lora"]', batches=[4], rates=[1e-3, 1e-2], ranks=[8], num_train=1024, search="sobol",
-        settings='budget = 4\ncurvature = "runs/a/curvature"',
-    )  # fmt: skip
     with pytest.raises(InputError, match=r"search.curvature: got 'runs/a/curvature', expected nothing: search 'sobol'"):
-        Spec.parse(text)
+        valleys.plan(settings='budget = 4\ncurvature = "runs/a/curvature"', search="sobol")
 
 
 def test_the_level_is_the_one_that_fits_the_rules_best(tmp_path):

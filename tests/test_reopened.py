@@ -9,7 +9,6 @@ from small_study import forge_hashes
 from welltuned.errors import InputError
 from welltuned.records import Role
 from welltuned.search import _box, _space, guided
-from welltuned.spec import Spec
 
 WIDE = valleys.plan  # from 2^-12 to 2^-4; the planted optimum is near 2^-7.5
 
@@ -103,9 +102,5 @@ def test_the_order_of_results_changes_nothing_beyond_the_box():
 
 
 def test_another_search_cannot_be_told_to_stay_within():
-    text = valleys.STUDY.format(
-        methods='["lora"]', batches=[4], rates=[1e-3, 1e-2], ranks=[8], num_train=1024, search="sobol",
-        settings="budget = 4\nreopen = false",
-    )  # fmt: skip
     with pytest.raises(InputError, match=r"search.reopen: got False, expected true.*search = \"guided\""):
-        Spec.parse(text)
+        valleys.plan(settings="budget = 4\nreopen = false", search="sobol")
