@@ -265,6 +265,7 @@ class Survey:
     num_dropped: int  # rows without a completion after truncation
     num_duplicates: int  # training rows whose prompt also stands in validation or test
     has_fused_attention: bool = True  # False: the base's code has none, and keeps every score
+    reads_lines: bool = False  # rows one behind the other (models/unpadded.py), as far as its code says
 
 
 @dataclass(frozen=True)

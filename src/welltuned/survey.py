@@ -3,6 +3,7 @@
 from welltuned import data
 from welltuned.errors import InputError, problem
 from welltuned.models import base as bases
+from welltuned.models import unpadded
 from welltuned.models.sites import coverage, head_size, linear_modules
 from welltuned.records import Site, Survey, SurveyJob
 
@@ -49,4 +50,5 @@ def survey(job: SurveyJob) -> Survey:
         num_dropped=counts.num_dropped,
         num_duplicates=counts.num_duplicates,
         has_fused_attention=base.model.config._attn_implementation == "sdpa",
+        reads_lines=unpadded.may_read_lines(base.model),
     )

@@ -1,23 +1,17 @@
-"""When compiling a decoder's blocks pays, and for how many lengths: what it saves against what it takes.
+"""When compiling a decoder's blocks pays: what it saves against what it takes.
 
-All numbers are fixed, so that a plan, and the lengths that its packs are padded to, do not depend on the machine or on
-the hour. Measured on abacus-middle, 32 LoRA trials, two CPU cores: compiled blocks take a quarter to 44 % less time
-in bfloat16 and 13 % less in float32; a length takes 9 to 20 s to compile, 5 s where the cache on disk has it.
+All numbers are fixed, so that a plan does not depend on the machine or on the hour. Measured on abacus-middle, 32 LoRA
+trials, two CPU cores: compiled blocks take 22 % less time in bfloat16 (44 % with AMX) and 14 % less in float32;
+compiling takes 18 to 28 s, 8 to 9 s where the cache on disk has the code.
 """
 
 from collections.abc import Sequence
 
-from welltuned.costs.flops import FROZEN, trains_whole, work
+from welltuned.costs.flops import trains_whole, work
 from welltuned.records import Config, Survey
 
 TOKEN_SECONDS, FLOPS_PER_SECOND = 15e-6, 3e11  # two cores, bfloat16, uncompiled; measured without AMX
-LENGTH_SECONDS = 12  # to compile a length where nothing is cached
-COMPILED_FROM_SECONDS = 100  # of training uncompiled: an eighth of it pays for the one length that is always compiled
-
-
-def slot_seconds(num_base_weights: int) -> float:
-    """Return what a token slot of a pack takes in a forward and a backward pass."""
-    return TOKEN_SECONDS + FROZEN * num_base_weights / FLOPS_PER_SECOND
+COMPILED_FROM_SECONDS = 100  # of training uncompiled: about a fifth of it is saved, and pays for the compilation
 
 
 def is_worth_it(configs: Sequence[Config], survey: Survey) -> bool:

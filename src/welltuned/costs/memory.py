@@ -90,7 +90,7 @@ class Memory:
 def estimate(
     configs: Sequence[Config], survey: Survey, micro_rows: int, device: str = "cpu", recompute: bool = False
 ) -> Memory:
-    """Return the memory of a pack with these members, padded to the longest row.
+    """Return the memory of a pack with these members, at its longest micro-step.
 
     `recompute` keeps only what enters each layer, and computes the layer again in the backward pass.
     """
@@ -100,7 +100,7 @@ def estimate(
     values = sum(adapter_values(config, survey) for config in configs)
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
-    tokens = rows * survey.longest_tokens
+    tokens = len(configs) * _line_tokens(survey, micro_rows)
     per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
     scores = _attention_bytes(configs[0], survey, device)
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
@@ -129,7 +129,7 @@ def estimate(
     }
     passing_terms = {
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
-        "attention_bytes": tokens * num_layers * scores,
+        "attention_bytes": rows * survey.longest_tokens * num_layers * scores,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
@@ -138,6 +138,16 @@ def estimate(
     terms = {name: round(overhead * value) for name, value in held_terms.items()}
     terms |= {name: round(holes * value) for name, value in passing_terms.items()}
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
+
+
+def _line_tokens(survey: Survey, micro_rows: int) -> float:
+    """Return the token slots of a trial in the longest micro-step: of its rows, each padded, or one behind the other.
+
+    A sum of rows is further from its mean with the root of their number. Assumed; exact for one row.
+    """
+    if not survey.reads_lines:
+        return micro_rows * survey.longest_tokens
+    return micro_rows * survey.mean_tokens + micro_rows**0.5 * (survey.longest_tokens - survey.mean_tokens)
 
 
 def _quantised_bytes(survey: Survey, width: int) -> int:

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 
 from welltuned import fingerprint
 from welltuned.errors import InputError
-from welltuned.models import quantised
+from welltuned.models import quantised, unpadded
 from welltuned.models import sites as site_rules
 from welltuned.models.attention import best_attention
 from welltuned.models.parameters import Placed, placed
@@ -42,6 +42,7 @@ class Base:
     head_is_split: bool  # False: the model scales or caps its logits, so its features are the logits themselves
     dtype: torch.dtype
     device: torch.device
+    reads_lines: bool = False  # rows one behind the other, unpadded.py
     parents: dict[str, tuple[nn.Module, str]] = field(default_factory=dict)
     parameters: dict[str, Placed] = field(default_factory=dict)  # all of the model's, by name; tied ones once
 
@@ -54,11 +55,15 @@ class Base:
         quantised.make_dense(self.model)
         self.sites = {site: self.model.get_submodule(site) for site in self.sites}
 
-    def features(self, ids_RT: Tensor) -> Tensor:
-        """Return what the head maps to logits, [R, T, F]: hidden states, or the logits where the head is not split."""
-        if self.head_is_split:
-            return self.decoder(input_ids=ids_RT, use_cache=False).last_hidden_state
-        return self.model(input_ids=ids_RT, use_cache=False).logits
+    def features(self, ids_RT: Tensor, position_RT: Tensor | None = None) -> Tensor:
+        """Return what the head maps to logits, [R, T, F]: hidden states, or the logits where the head is not split.
+
+        `position_RT` is given for lines that hold several rows (unpadded.py).
+        """
+        inputs = {"input_ids": ids_RT, "use_cache": False}
+        if position_RT is not None:
+            inputs["position_ids"] = position_RT
+        return self.decoder(**inputs).last_hidden_state if self.head_is_split else self.model(**inputs).logits
 
     @property
     def max_positions(self) -> int | None:
@@ -160,6 +165,7 @@ def adapt(model: PreTrainedModel, tokenizer: Any, target_modules: tuple[str, ...
         base.head_is_split = _head_is_plain(model, decoder, head_module)
         if not base.head_is_split:
             base.head = nn.Identity()
+        base.reads_lines = unpadded.reads_lines(model, decoder)
     return base
 
 

@@ -52,10 +52,10 @@ class RowTable:
         target_RT = (place_T >= start_R) & (place_T < self.lengths[flat][:, None]) & real[:, None]
         row_K, t_K = np.nonzero(target_RT)
         tensors = (ids_RT, row_K * num_tokens + t_K - 1, ids_RT[row_K, t_K], row_K)
-        return Block(*(_moved(array, self.device) for array in tensors))
+        return Block(*(moved(array, self.device) for array in tensors))
 
 
-def _moved(array: np.ndarray, device: torch.device) -> Tensor:
+def moved(array: np.ndarray, device: torch.device) -> Tensor:
     """Return the array as a tensor there; to a GPU from pinned memory, so that the copy does not hold up the host."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,10 +1,9 @@
 """The decoder's blocks, compiled: `torch.compile` fuses what lies between the matmuls, once for all blocks of a model.
 
-All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all. Shapes are
-fixed, since code for any shape was a fifth slower (measured on two CPU cores): a pack uses few lengths T, and each is
-compiled once. On a CPU this needs a C++ compiler; without one the blocks run as they are. The compiler keeps a limited
-number of shapes for the life of a process and then runs others uncompiled: every pack begins anew (`forget`), so that
-what it computes does not depend on the packs before it.
+All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all; it is made
+for lines and rows of any length (unpadded.py), and for one number of trials. On a CPU this needs a C++ compiler;
+without one the blocks run as they are. The compiler keeps a limited number of graphs for the life of a process and then
+runs others uncompiled: every pack begins anew (`forget`), so that what it computes does not depend on packs before it.
 """
 
 import functools
@@ -15,13 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils._triton import has_triton
 from torch.utils.checkpoint import checkpoint
 
 from welltuned.models.base import Base
+from welltuned.models.unpadded import Places
 
 COMPILERS = ("g++", "clang++", "c++")
-MOST_SHAPES = 64  # of one pack: at most four lengths, at widths that halve while trials end (256 of them: 36)
+MOST_GRAPHS = 64  # of one pack: its width halves while trials end, and lengths that are equal by chance count once more
 
 
 def available(device: torch.device) -> bool:
@@ -42,18 +43,25 @@ class Blocks:
         self.forwards = []
 
     @contextmanager
-    def running(self, compiled: bool, recompute: bool) -> Iterator[None]:
-        """Run the blocks inside this context compiled, or computed again in the backward pass, or both."""
+    def running(self, compiled: bool, recompute: bool, places: Places | None = None) -> Iterator[None]:
+        """Run the blocks inside this context compiled, or computed again in the backward pass, or both.
+
+        `places` are those of the lines that are read there.
+        """
         if not compiled and not recompute:
             yield
             return
         if compiled and not self.forwards:
-            torch._dynamo.config.recompile_limit = MOST_SHAPES
+            torch._dynamo.config.recompile_limit = MOST_GRAPHS
             self.forwards = [torch.compile(block.forward, dynamic=False) for block in self.modules]
         forwards = self.forwards if compiled else [block.forward for block in self.modules]
         for block, forward in zip(self.modules, forwards, strict=True):
             block.forward = _recomputed(forward) if recompute else forward
         hooks = [block.register_forward_pre_hook(_with_gradient) for block in self.modules[:1]]
+        if compiled:
+            hooks += [block.register_forward_pre_hook(_any_length, with_kwargs=True) for block in self.modules]
+            for tensor in () if places is None else vars(places).values():
+                torch._dynamo.maybe_mark_dynamic(tensor, 1)
         try:
             yield
         finally:
@@ -86,3 +94,16 @@ def _with_gradient(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     del block
     if inputs[0].is_leaf:
         inputs[0].requires_grad_(torch.is_grad_enabled())
+
+
+def _any_length(block: nn.Module, inputs: tuple[Tensor, ...], others: dict[str, Any]) -> None:
+    """Tell the compiler which sizes are that of lines: hidden states and positions are [L, S, ...], masks [L, 1, S, S].
+
+    A size of the model that is equal by chance is not named: lines of another length would be compiled once more.
+    """
+    del block
+    for leaf in pytree.tree_leaves((inputs, others)):
+        if isinstance(leaf, Tensor):
+            places = (2, 3) if leaf.dim() == 4 else (1,)
+            named = [place for place in places if leaf.shape[place:][:1] == inputs[0].shape[1:2]]
+            torch._dynamo.maybe_mark_dynamic(leaf, named)

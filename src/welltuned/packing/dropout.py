@@ -2,7 +2,7 @@
 
 So any split into packs and micro-batches drops the same inputs. The hash is the finaliser of splitmix64 (Steele et al.
 2014), in wrapping int64 arithmetic. In delta form the dropped input meets the whole change of the weight, B A - B0 A0.
-Shape letters: N trials, M rows of a trial, T tokens, I in, S = M x T.
+Shape letters: N trials, M rows of a trial, I in, S token slots of a trial.
 """
 
 import torch
@@ -28,20 +28,24 @@ def _mixed(x: Tensor) -> Tensor:
 
 
 class Dropout:
-    """The dropout of one micro-step: `keys_NM` names (trial, step, row), `rate_N` is each trial's probability."""
+    """The dropout of one micro-step: `keys_NM` names (trial, step, row), `rate_N` is each trial's probability.
 
-    def __init__(self, keys_NM: Tensor, rate_N: Tensor) -> None:
+    `row_NS` and `position_NS` say which of these rows a slot belongs to, and which of its tokens it holds.
+    """
+
+    def __init__(self, keys_NM: Tensor, rate_N: Tensor, row_NS: Tensor, position_NS: Tensor) -> None:
         self.keys_NM = keys_NM
         self.rate_N = rate_N
+        self.row_NS = row_NS
+        self.position_NS = position_NS
 
     def apply(self, x_NSI: Tensor, site: int) -> Tensor:
         """Return the inputs with dropped entries zero and the others divided by 1 - rate."""
-        num_trials, num_rows = self.keys_NM.shape
-        num_tokens, num_in = x_NSI.shape[1] // num_rows, x_NSI.shape[2]
-        keys_NM = _mixed(self.keys_NM + _signed(site * GOLDEN % (1 << 64)))
-        places_TI = torch.arange(num_tokens * num_in, device=x_NSI.device).view(num_tokens, num_in) * GOLDEN
-        bits = _mixed(keys_NM[:, :, None, None] + places_TI) & ((1 << 24) - 1)
-        keep = bits.view(num_trials, -1, num_in) >= (self.rate_N * (1 << 24)).long()[:, None, None]
+        num_in = x_NSI.shape[2]
+        keys_NS = _mixed(self.keys_NM + _signed(site * GOLDEN % (1 << 64))).gather(1, self.row_NS)
+        places_NSI = self.position_NS[..., None] * num_in + torch.arange(num_in, device=x_NSI.device)
+        bits_NSI = _mixed(keys_NS[..., None] + places_NSI * GOLDEN) & ((1 << 24) - 1)
+        keep = bits_NSI >= (self.rate_N * (1 << 24)).long()[:, None, None]
         return x_NSI * keep / (1 - self.rate_N).to(x_NSI.dtype)[:, None, None]
 
 

@@ -6,15 +6,17 @@ Shape letters: N trials, S token slots of a trial (rows x tokens), I in, O out.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from welltuned.methods._method import Frozen
+from welltuned.models import unpadded
 from welltuned.models.base import Base
 from welltuned.models.quantised import product, shape_of, weight_of
 from welltuned.models.summed import bare, summed
+from welltuned.models.unpadded import Places
 from welltuned.packing import whole
 from welltuned.packing.blocks import Blocks
 from welltuned.packing.dropout import Dropout
@@ -86,15 +88,24 @@ class PackedModel:
 
     @contextmanager
     def bound(
-        self, state: PackState | None, dropout: Dropout | None = None, compiled: bool = False, recompute: bool = False
+        self,
+        state: PackState | None,
+        dropout: Dropout | None = None,
+        compiled: bool = False,
+        recompute: bool = False,
+        places: Places | None = None,
     ) -> Iterator[None]:
-        """Bind the sites to a pack's state for the calls inside the block, and say how the decoder's blocks run."""
+        """Bind the sites to a pack's state for the calls inside the block, and say how the decoder's blocks run.
+
+        `places` are those of the lines that the model reads there.
+        """
         for site, linear in self.linears.items():
             linear.parts = () if state is None else tuple(group.part(site) for group in state.at_sites)
             linear.dropout = dropout
         try:
             changes = {} if state is None else state.whole
-            with whole.in_place(self.base, changes), self.blocks.running(compiled, recompute):
+            in_lines = nullcontext() if places is None else unpadded.reading(self.base.model, places)
+            with whole.in_place(self.base, changes), self.blocks.running(compiled, recompute, places), in_lines:
                 yield
         finally:
             for linear in self.linears.values():

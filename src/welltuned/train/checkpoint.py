@@ -19,7 +19,7 @@ from welltuned.store import blobs
 if TYPE_CHECKING:
     from welltuned.train.loop import PackRun
 
-VERSION = 2  # of what a checkpoint means; 2: rows of an effective batch are read longest first
+VERSION = 3  # of what a checkpoint means; 3: rows of an effective batch are split into even micro-steps
 BUFFERS = ("flat_NP", "grad_NP", "moment1_NP", "moment2_NP")
 
 

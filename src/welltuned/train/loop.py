@@ -13,20 +13,20 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from welltuned.costs import compiling
 from welltuned.costs.pace import Pace
 from welltuned.evaluate.nll import sums, validation_nll
-from welltuned.models.sites import coverage
 from welltuned.objectives import causal_lm
-from welltuned.packing import adapter_file, optimizer
+from welltuned.packing import adapter_file, lines, optimizer
 from welltuned.packing.adapter_file import Moments
-from welltuned.packing.batch import Block, RowTable
+from welltuned.packing.batch import RowTable
 from welltuned.packing.blocks import available
 from welltuned.packing.dropout import Dropout, key
 from welltuned.packing.linear import PackedModel
+from welltuned.packing.lines import Lines
 from welltuned.packing.state import PackState, grouped, initial, num_trainable
 from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
-from welltuned.train import checkpoint, lengths
+from welltuned.train import checkpoint
+from welltuned.train.cursor import turns
 from welltuned.train.runner import Runner
 from welltuned.train.schedule import learning_rate
 
@@ -45,14 +45,16 @@ class PackRun:
         self.model, self.job, self.train, self.validation, self.runtime = model, job, train, validation, runtime
         self.base_nll = validation_nll(model, None, validation)[0]
         trials = grouped(job.trials)
-        self.runners = [
-            Runner(trial, train.num_targets, train.lengths, job.micro_rows, self.base_nll) for trial in trials
-        ]
+        self.joined = model.base.reads_lines and job.micro_rows > 1
+        self.runners = []
+        for trial in trials:
+            planned = turns(trial.config, train.num_targets, train.lengths, job.micro_rows, self.joined)
+            self.runners.append(Runner(trial, planned, train.lengths, self.base_nll))
         self.num_micro_steps = max(len(runner.turns) for runner in self.runners)
         self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
         self.live = list(self.runners)  # in the order of the state's positions
         self.state: PackState = initial(model.base, trials, train)
-        self.compiled = self._lengths() if job.compiled and available(model.base.device) else ()
+        self.compiled = job.compiled and available(model.base.device)
         if self.compiled:
             model.blocks.forget()
         self.micro_step = 0
@@ -97,11 +99,7 @@ class PackRun:
     def _micro_step(self) -> int:
         """Forward and backward for one turn of every live trial, then the steps due; return the tokens read."""
         turns = [runner.turn(self.micro_step) for runner in self.live]
-        num_tokens = self._num_tokens(self.micro_step, self.live)
-        if self.compiled:
-            num_tokens = lengths.padded(num_tokens, self.compiled)
-        block = self.train.block([turn.rows for turn in turns], self.job.micro_rows, num_tokens)
-        loss_N = self._backward(block, [turn.num_targets for turn in turns])
+        loss_N = self._backward(self._lines([turn.rows for turn in turns]), [turn.num_targets for turn in turns])
         for runner, turn, loss in zip(self.live, turns, loss_N, strict=True):
             runner.read(turn, loss)
         self._retire_diverged()
@@ -109,32 +107,26 @@ class PackRun:
         self.micro_step += 1
         return sum(int(self.train.lengths[turn.rows].sum()) for turn in turns)
 
-    def _num_tokens(self, micro_step: int, runners: list[Runner]) -> int:
-        """Return T, the longest row of a micro-step, of all who planned to be there: who has ended changes no bit."""
-        planned = [runner.planned(micro_step).rows for runner in runners]
-        return int(self.train.lengths[np.concatenate(planned)].max())
+    def _lines(self, rows: list[np.ndarray]) -> Lines:
+        """Return the lines of a micro-step, as long as all planned for it need: who has ended changes no bit."""
+        planned = [runner.planned(self.micro_step).rows for runner in self.live]
+        size = lines.needed(self.train, planned, self.joined)
+        return lines.gather(self.train, rows, self.job.micro_rows, size, self.joined)
 
-    def _lengths(self) -> tuple[int, ...]:
-        """Return the lengths that micro-steps are padded to where blocks are compiled."""
-        needed = [self._num_tokens(step, self.runners) for step in range(self.num_micro_steps)]
-        slot_seconds = compiling.slot_seconds(coverage(self.model.base.model, {})[1])
-        rows = len(self.runners) * self.job.micro_rows
-        return lengths.chosen(needed, rows * slot_seconds, compiling.LENGTH_SECONDS, self.train.ids.shape[1])
-
-    def _backward(self, block: Block, num_targets: list[int]) -> list[float]:
-        """Accumulate the gradients of the block; return each trial's share of its effective batch's loss."""
-        base, width = self.model.base, self.job.micro_rows
-        trial_K = block.row_K // width
+    def _backward(self, read: Lines, num_targets: list[int]) -> list[float]:
+        """Accumulate the gradients of the lines read; return each trial's share of its effective batch's loss."""
+        base = self.model.base
+        position_LS = None if read.places is None else read.position_LS
         weight_N = torch.tensor([1 / max(1, count) for count in num_targets], dtype=torch.float64, device=base.device)
-        with self.model.bound(self.state, self._dropout(), bool(self.compiled), self.job.recompute):
-            features = base.features(block.ids_RT)
-            chosen_KF = features.flatten(0, 1).index_select(0, block.positions_K)
-            weights_K = weight_N[trial_K].to(torch.promote_types(base.dtype, torch.float32))
-            total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, block.targets_K, weights_K, base.vocab_size)
+        with self.model.bound(self.state, self._dropout(read), self.compiled, self.job.recompute, read.places):
+            features = base.features(read.ids_LS, position_LS)
+            chosen_KF = features.flatten(0, 1).index_select(0, read.positions_K)
+            weights_K = weight_N[read.trial_K].to(torch.promote_types(base.dtype, torch.float32))
+            total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, read.targets_K, weights_K, base.vocab_size)
             self.state.accumulate(total)
-        return (sums(loss_K, trial_K, len(self.live)) * weight_N).tolist()
+        return (sums(loss_K, read.trial_K, len(self.live)) * weight_N).tolist()
 
-    def _dropout(self) -> Dropout | None:
+    def _dropout(self, read: Lines) -> Dropout | None:
         """Return the dropout of this micro-step, or None where no live trial has any."""
         if not any(runner.config.dropout for runner in self.live):
             return None
@@ -144,8 +136,10 @@ class PackRun:
             empty = [0] * (self.job.micro_rows - len(turn.places))
             keys.append([key(runner.config, turn.step, int(place)) for place in turn.places] + empty)
         rates = [runner.config.dropout for runner in self.live]
-        device = self.model.base.device
-        return Dropout(torch.tensor(keys, device=device), torch.tensor(rates, dtype=torch.float64, device=device))
+        device, num_live = self.model.base.device, len(self.live)
+        rate_N = torch.tensor(rates, dtype=torch.float64, device=device)
+        slots = read.row_LS.view(num_live, -1), read.position_LS.view(num_live, -1)
+        return Dropout(torch.tensor(keys, device=device), rate_N, *slots)
 
     def _step(self) -> None:
         """Update the trials whose effective batch is complete."""
@@ -203,7 +197,7 @@ class PackRun:
                 yield runner.outcome(self.seconds, pack_tokens, adapter, num_trainable(self.model.base, runner.trial))
 
     def _compact(self) -> None:
-        """Let retired trials leave the block; where it is compiled for its size, once they are half of it."""
+        """Let retired trials leave the block; where it is compiled for its width, once they are half of it."""
         keep = [place for place, runner in enumerate(self.live) if not runner.reported]
         if len(keep) <= len(self.live) // 2 or (len(keep) < len(self.live) and not self.compiled):
             self.state = self.state.select(keep)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from welltuned.records import Outcome, Point, Status, Trial
-from welltuned.train.cursor import Turn, turns
+from welltuned.train.cursor import Turn
 
 # One declared threshold for all methods (design D6): a step whose training loss is not finite or exceeds this multiple
 # of the base's step-0 validation loss has diverged; so has a run whose final validation loss is above the base's.
@@ -35,11 +35,9 @@ def _from_step(step: int, all_turns: list[Turn]) -> list[Turn]:
 class Runner:
     """The bookkeeping of one trial in a pack."""
 
-    def __init__(
-        self, trial: Trial, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int, base_nll: float
-    ) -> None:
+    def __init__(self, trial: Trial, all_turns: list[Turn], lengths: np.ndarray, base_nll: float) -> None:
         self.trial, self.config, self.base_nll = trial, trial.config, base_nll
-        self.turns = _from_step(trial.config.start_step, turns(trial.config, num_targets, lengths, micro_rows))
+        self.turns = _from_step(trial.config.start_step, all_turns)
         self.total_steps = self.turns[-1].step + 1
         self.total_samples = self.turns[-1].num_samples
         self.lengths = lengths

@@ -1,0 +1,195 @@
+"""Rows one behind the other: a model reads a trial's rows as one line of tokens, and only attention tells them apart.
+
+Padded to the longest of a micro-step, a quarter of the tokens computed may be padding. Here a line holds the rows of a
+trial, and lines are padded to the longest line, which is little. Norms and matmuls run on lines; around attention,
+tokens are gathered into rows of one length and back. This needs a model that calls attention through transformers'
+`AttentionInterface` and takes `position_ids`; `reads_lines` tries it.
+Shape letters: N lines, S token slots of a line, R rows, T tokens of a row, P = N S, Q = R T, H heads of queries, K of
+keys and values, D size of a head, F = heads x D. A gathers B: one of them is P, the other Q.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+NAME = "welltuned_lines"
+# What attention functions are called with and may leave alone; anything else changes what is computed.
+IGNORED = {"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
+LAYERS = {"full_attention", "sliding_attention"}
+TELLS = 0.1  # of the difference that reading rows as one makes: what lines may differ by, by rounding; assumed
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of lines lie in rows, and the other way round; what has no token stands for one of its line."""
+
+    slot_RT: Tensor  # the flat slot n S + s of each token of a row
+    token_RT: Tensor  # whether there is one, not padding
+    row_NS: Tensor  # the flat place r T + t of each slot
+    taken_NS: Tensor  # whether the slot has a token
+
+
+class _Bound:
+    """The places of the lines that are being read: attention functions are given tensors of the model only."""
+
+    def __init__(self) -> None:
+        self.places: Places | None = None
+
+
+_bound = _Bound()
+
+
+@contextmanager
+def reading(network: PreTrainedModel, places: Places) -> Iterator[None]:
+    """Let the model read lines in the calls inside the block, backward passes included."""
+    usual = network.config._attn_implementation
+    assert usual is not None
+    network.set_attn_implementation(NAME)
+    _bound.places = places
+    try:
+        yield
+    finally:
+        _bound.places = None
+        network.set_attn_implementation(usual)
+
+
+def attend(
+    module: nn.Module,
+    query_NHSD: Tensor,
+    key_NKSD: Tensor,
+    value_NKSD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Return the attention output [N, S, H, D], in the form in which transformers calls attention functions."""
+    places = _bound.places
+    unknown = {name for name, value in others.items() if value is not None} - IGNORED
+    if places is None or attention_mask is not None or unknown:
+        raise NotImplementedError(f"attention of lines with {sorted(unknown) or 'a mask'}")
+    query, key, value = (_rows(part, places) for part in (query_NHSD, key_NKSD, value_NKSD))
+    num_tokens = query.shape[2]
+    window = None if sliding_window is None or sliding_window >= num_tokens else sliding_window
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        out_RTHD = _plain(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, window)
+    else:
+        mask = None if window is None else ~_hidden(num_tokens, window, query.device)
+        out_RTHD, _ = sdpa_attention_forward(module, query, key, value, mask, 0.0, scaling, mask is None)
+    out_QF = out_RTHD.flatten(0, 1).flatten(1)
+    out_PF = _gathered(out_QF, places.row_NS.flatten(), places.slot_RT.flatten(), places.token_RT.flatten())
+    return out_PF.view(*places.row_NS.shape, *out_RTHD.shape[2:]), None
+
+
+def _rows(part_NHSD: Tensor, places: Places) -> Tensor:
+    """Return the rows, [R, H, T, D], of queries, keys or values of lines."""
+    num_heads, size = part_NHSD.shape[1], part_NHSD.shape[3]
+    part_PF = part_NHSD.transpose(1, 2).reshape(-1, num_heads * size)
+    part_QF = _gathered(part_PF, places.slot_RT.flatten(), places.row_NS.flatten(), places.taken_NS.flatten())
+    return part_QF.view(*places.slot_RT.shape, num_heads, size).transpose(1, 2)
+
+
+@torch.library.custom_op("welltuned::gathered", mutates_args=())
+def _gathered(x_AF: Tensor, index_B: Tensor, back_A: Tensor, there_A: Tensor) -> Tensor:
+    """Return x at `index_B`, [B, F]; its gradient is gathered, too, by the way back, and is zero without a token there.
+
+    Autograd would add up what was gathered, one by one, and the compiler read it number by number (15 of the 290 ms of
+    a micro-step). No index leads to another line, so that numbers of a trial that are not finite stay with it.
+    """
+    del back_A, there_A
+    return x_AF.index_select(0, index_B)
+
+
+@_gathered.register_fake
+def _(x_AF: Tensor, index_B: Tensor, back_A: Tensor, there_A: Tensor) -> Tensor:
+    del back_A, there_A
+    return x_AF.new_empty(index_B.shape[0], x_AF.shape[1])
+
+
+@torch.library.custom_op("welltuned::gathered_back", mutates_args=())
+def _gathered_back(gradient_BF: Tensor, back_A: Tensor, there_A: Tensor) -> Tensor:
+    """Return the gradient of what was gathered, [A, F]."""
+    return gradient_BF.index_select(0, back_A).mul_(there_A[:, None])
+
+
+@_gathered_back.register_fake
+def _(gradient_BF: Tensor, back_A: Tensor, there_A: Tensor) -> Tensor:
+    del there_A
+    return gradient_BF.new_empty(back_A.shape[0], gradient_BF.shape[1])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(*inputs[2:])
+
+
+def _back(ctx: Any, gradient_BF: Tensor) -> tuple[Tensor, None, None, None]:
+    return _gathered_back(gradient_BF, *ctx.saved_tensors), None, None, None
+
+
+_gathered.register_autograd(_back, setup_context=_keep)
+
+
+def _plain(query_RHTD: Tensor, key_RKTD: Tensor, value_RKTD: Tensor, scaling: float, window: int | None) -> Tensor:
+    """Return causal attention, [R, T, H, D], rounded where transformers' plain one rounds (models/attention.py)."""
+    num_rows, num_heads, num_tokens, size = query_RHTD.shape
+    num_keys = key_RKTD.shape[1]
+    query = query_RHTD.reshape(num_rows, num_keys, -1, size)  # the queries of a key one behind the other
+    scores = (query @ key_RKTD.mT * scaling).view(num_rows, num_heads, num_tokens, num_tokens)
+    hidden_TT = _hidden(num_tokens, window, scores.device)
+    scores = scores + torch.zeros_like(hidden_TT, dtype=scores.dtype).masked_fill_(hidden_TT, -torch.inf)
+    weights = scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+    out = weights.view(num_rows, num_keys, -1, num_tokens) @ value_RKTD
+    return out.view(num_rows, num_heads, num_tokens, size).transpose(1, 2)
+
+
+def _hidden(num_tokens: int, window: int | None, device: torch.device) -> Tensor:
+    """Return which keys, [T, T], each query must not see: later ones, and those out of its window."""
+    place_T = torch.arange(num_tokens, device=device)
+    ahead_TT = place_T[None] - place_T[:, None]
+    hidden_TT = ahead_TT > 0
+    return hidden_TT if window is None else hidden_TT | (ahead_TT <= -window)
+
+
+def may_read_lines(network: PreTrainedModel) -> bool:
+    """Say whether the model's code and settings let it read lines, before there are numbers to try it with."""
+    settings = network.config.get_text_config().to_dict()
+    kinds, cap = settings.get("layer_types") or (), settings.get("attn_logit_softcapping")
+    return not set(kinds) - LAYERS and cap is None and network._can_set_attn_implementation()
+
+
+def reads_lines(network: PreTrainedModel, decoder: nn.Module) -> bool:
+    """Say whether the model reads lines as it reads padded rows, which is tried on a few short rows.
+
+    Rows that see one another make a difference of which rounding makes a small part.
+    """
+    if not may_read_lines(network):
+        return False
+    slot_RT = torch.arange(15, device=network.device).view(3, 5)
+    ids_RT = slot_RT % network.config.get_text_config().vocab_size
+    every_RT = torch.ones_like(slot_RT, dtype=torch.bool)
+    slot_NS, every_NS = slot_RT.view(1, 15), every_RT.view(1, 15)
+
+    def features(ids: Tensor) -> Tensor:
+        output = decoder(input_ids=ids, position_ids=(slot_RT % 5).view_as(ids), use_cache=False)
+        return output.last_hidden_state.flatten(0, 1)
+
+    try:
+        with torch.no_grad():
+            padded = features(ids_RT)
+            with reading(network, Places(slot_RT, every_RT, slot_NS, every_NS)):
+                lines = features(ids_RT.view_as(slot_NS))
+            with reading(network, Places(slot_NS, every_NS, slot_NS, every_NS)):  # all as one row
+                mixed = features(ids_RT.view_as(slot_NS))
+    except (RuntimeError, TypeError, ValueError):  # the model does not take them, or `attend` refuses
+        return False
+    return bool((lines - padded).float().norm() < TELLS * (mixed - padded).float().norm())
+
+
+AttentionInterface.register(NAME, attend)

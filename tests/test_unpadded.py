@@ -1,0 +1,166 @@
+"""Rows one behind the other: read as padded rows are read, by models that can, and trained to the same losses."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import tiny
+from welltuned.data import Rows
+from welltuned.models import unpadded
+from welltuned.models.attention import best_attention
+from welltuned.models.base import adapt
+from welltuned.packing import lines
+from welltuned.packing.batch import RowTable
+from welltuned.records import Status
+from welltuned.tasks._task import Example
+
+SIZES = {"vocab_size": tiny.VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+HEADS = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "initializer_range": 0.3}
+READ = {
+    "llama": HEADS,
+    "mistral": HEADS | {"sliding_window": 3},
+    "qwen2": HEADS | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    "qwen3": HEADS,
+    "gemma3_text": HEADS | {"sliding_window": 3, "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"vocab_size": tiny.VOCAB, "n_embd": 16, "n_layer": 2, "n_head": 2, "initializer_range": 0.3},
+    "gpt_neox": SIZES | {"num_attention_heads": 2, "initializer_range": 0.3},
+}
+NOT_READ = {
+    "gemma2": HEADS,  # caps its scores
+    "gptj": {"vocab_size": tiny.VOCAB, "n_embd": 16, "n_layer": 2, "n_head": 2, "rotary_dim": 4},
+    "bloom": {"vocab_size": tiny.VOCAB, "hidden_size": 16, "n_layer": 2, "n_head": 2},
+    "gpt_oss": HEADS | {"num_local_experts": 2, "num_experts_per_tok": 1},  # an attention sink of each head
+    "qwen3_next": HEADS | {"layer_types": ["linear_attention", "full_attention"], "num_experts": 2},
+}
+
+
+def model(kind: str, settings: dict, dtype: torch.dtype = torch.float64):
+    """A random model of a kind, with the attention that welltuned would give it."""
+    torch.manual_seed(0)
+    usual = "eager" if kind in ("gemma2", "gptj", "bloom", "gpt_oss") else best_attention(dtype, "cpu")
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings), attn_implementation=usual)
+    return made.to(dtype).eval().requires_grad_(False)
+
+
+def table(lengths=(9, 4, 12, 7, 5, 8)) -> RowTable:
+    """Rows of random tokens, the first third of each its prompt."""
+    numbers = np.random.default_rng(0)
+    ids = tuple(numbers.integers(2, tiny.VOCAB, length).astype(np.int32) for length in lengths)
+    prompts = np.array([length // 3 for length in lengths])
+    return RowTable(Rows(ids, prompts, tuple(Example("", "") for _ in ids), 0, 0), 0, torch.device("cpu"))
+
+
+ROWS = [np.array([2, 0, 1]), np.array([3]), np.array([], dtype=np.int64), np.array([4, 5])]
+
+
+def read(rows=ROWS, joined=True, of=None) -> lines.Lines:
+    """The lines of some trials' rows, at most three each."""
+    held = of or table()
+    return lines.gather(held, rows, 3, lines.needed(held, [own for own in rows if len(own)], joined), joined)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", READ)
+def test_lines_are_read_as_padded_rows_are(kind, dtype):
+    """Features where targets are predicted, with windows shorter than the rows; float64 to 1e-12, bfloat16 rounded."""
+    network = model(kind, READ[kind], dtype)
+    base = adapt(network, None, ("all-linear",))
+    assert base.reads_lines
+    joined, apart = read(), read(joined=False)
+    with torch.no_grad():
+        expected = base.features(apart.ids_LS).flatten(0, 1)[apart.positions_K]
+        with unpadded.reading(network, joined.places):
+            found = base.features(joined.ids_LS, joined.position_LS).flatten(0, 1)[joined.positions_K]
+    scale = float(expected.abs().max())
+    assert float((found - expected).abs().max()) < (1e-12 if dtype == torch.float64 else 0.04) * scale
+    assert network.config._attn_implementation == best_attention(dtype, "cpu")
+
+
+@pytest.mark.parametrize("kind", NOT_READ)
+def test_other_models_are_not_asked_to(kind):
+    """Nothing is said of these, and their rows are padded."""
+    network = model(kind, NOT_READ[kind], torch.float32)
+    usual = network.config._attn_implementation
+    assert not unpadded.reads_lines(network, network.get_decoder())
+    assert network.config._attn_implementation == usual
+
+
+def test_attention_refuses_what_it_does_not_know():
+    query = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(NotImplementedError, match="attention of lines with a mask"):
+        unpadded.attend(torch.nn.Identity(), query, query, query, None)  # outside of `reading`
+    with (
+        unpadded.reading(tiny.llama(), read().places),
+        pytest.raises(NotImplementedError, match=r"attention of lines with \['softcap'\]"),
+    ):
+        unpadded.attend(torch.nn.Identity(), query, query, query, None, softcap=30.0)
+
+
+def test_lines_hold_the_rows_and_their_targets():
+    held = table()
+    both = {name: read(joined=name == "joined") for name in ("joined", "apart")}
+    for trial, rows in enumerate(ROWS):
+        expected = [int(held.ids[row, t]) for row in rows for t in range(held.prompt_lengths[row], held.lengths[row])]
+        for mine in both.values():
+            assert sorted(mine.targets_K[mine.trial_K == trial].tolist()) == sorted(expected)
+            before = mine.ids_LS.flatten()[mine.positions_K + 1]
+            assert before.tolist() == mine.targets_K.tolist()
+    line = both["joined"].ids_LS[0].tolist()
+    assert line[:25] == [int(held.ids[row, t]) for row in (2, 0, 1) for t in range(held.lengths[row])]
+    assert both["joined"].ids_LS.shape == (4, 32)  # 12 + 9 + 4 tokens, in sixteens
+    assert both["joined"].position_LS[0, :25].tolist() == [*range(12), *range(9), *range(4)]
+    assert both["apart"].ids_LS.shape == (12, 12)
+    for mine in both.values():  # dropout is named by these
+        per_trial = mine.row_LS.view(4, -1), mine.position_LS.view(4, -1)
+        places = zip(*(of[0].tolist() for of in per_trial), strict=True)
+        assert {(row, t) for row, length in enumerate((12, 9, 4)) for t in range(length)} <= set(places)
+
+
+def test_no_place_leads_to_another_line():
+    """So what is not finite in a trial stays with it."""
+    places = read().places
+    num_lines, num_slots = places.row_NS.shape
+    num_rows, num_tokens = places.slot_RT.shape
+    line_of_row = torch.arange(num_rows) // (num_rows // num_lines)
+    assert (places.slot_RT // num_slots == line_of_row[:, None]).all()
+    assert (line_of_row[places.row_NS // num_tokens] == torch.arange(num_lines)[:, None]).all()
+    there_and_back = places.row_NS.flatten()[places.slot_RT[places.token_RT]]
+    assert there_and_back.tolist() == places.token_RT.flatten().nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_training_on_lines_equals_training_on_padded_rows(make, recompute, tmp_path, monkeypatch):
+    """Mixed batch sizes, ranks and orders, dropout, float64: losses to 1e-9, although rows are split another way."""
+    settings = [{"batch_size": 4}, {"batch_size": 7, "rank": 3}, {"batch_size": 5, "order_seed": 3, "dropout": 0.3}]
+    trials = [tiny.trial(max_steps=10, **changes) for changes in settings]
+    bound = tiny.PackedModel.bound
+    monkeypatch.setattr(
+        tiny.PackedModel,
+        "bound",
+        lambda self, state, dropout=None, compiled=False, _=False, places=None: bound(
+            self, state, dropout, compiled, recompute, places
+        ),
+    )
+    found = []
+    for joined in (True, False):
+        packed = tiny.packed(copy.deepcopy(make()))
+        assert packed.base.reads_lines
+        packed.base.reads_lines = joined
+        found.append(tiny.outcomes(tiny.run_pack(packed, trials, 3, tmp_path)))
+    for one in trials:
+        assert found[0][one.id].train_losses == pytest.approx(found[1][one.id].train_losses, rel=1e-9, abs=0)
+        assert found[0][one.id].validation_nll == pytest.approx(found[1][one.id].validation_nll, rel=1e-9, abs=0)
+        assert found[0][one.id].status is Status.FINISHED
+
+
+def test_lines_need_fewer_slots_than_padded_rows():
+    """32 rows of 5 to 12 tokens, four of each of eight trials."""
+    of = table(tuple(np.random.default_rng(0).integers(20, 90, 32)))
+    rows = list(np.arange(32).reshape(8, 4))
+    joined, apart = (lines.needed(of, rows, joined) for joined in (True, False))
+    assert joined.num_slots < 0.85 * 4 * apart.num_slots
+    assert joined.num_tokens == apart.num_tokens
