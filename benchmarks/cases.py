@@ -11,7 +11,7 @@ from welltuned.spec import Spec
 # Eight a decade and a half apart from end to end; assumed: no trial diverges, so every runner does the same work.
 LEARNING_RATES = [1e-4, 1.5e-4, 2.4e-4, 3.6e-4, 5.5e-4, 8.4e-4, 1.3e-3, 2e-3]
 SEEDS = 4  # 8 learning rates x 4 seeds: 32 trials
-FEWEST_SAMPLES = 12  # more than the validation rows: slots are counted for the larger table
+FEWEST_SAMPLES = 12  # three batches of the smallest batch size
 ALL_RUNNERS = ("packed", "alone", "trainer", "loop")
 
 

@@ -2,7 +2,6 @@
 
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,7 +10,9 @@ import numpy as np
 from benchmarks import child
 from benchmarks.records import Assignment, Measurement
 from welltuned import worker
-from welltuned.packing.batch import Block, RowTable
+from welltuned.packing import lines
+from welltuned.packing.batch import RowTable
+from welltuned.packing.lines import Lines, Size
 from welltuned.records import JobLost, Outcome, Runtime
 
 NO_CHECKPOINTS = 1e9  # seconds
@@ -36,29 +37,33 @@ def run(task: Assignment) -> Measurement:
         seconds=time.perf_counter() - began,
         compile_seconds=child.compile_seconds(),
         peak_bytes=child.peak_bytes(),
-        num_padded_tokens=slots[max(slots)],
+        num_padded_tokens=slots.number,
         losses=losses,
         job_seconds=job_seconds,
         ended=ended,
     )
 
 
+class Slots:
+    """A count of token slots."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 @contextmanager
-def counted_slots() -> Iterator[Counter[int]]:
-    """Count the token slots of the blocks inside, by the size of the table that they come from.
+def counted_slots() -> Iterator[Slots]:
+    """Count the token slots of the micro-steps inside; validation is read in another way."""
+    slots = Slots()
+    gather = lines.gather
 
-    The largest table is that of the training rows, of which a case has more than validation rows.
-    """
-    slots: Counter[int] = Counter()
-    gather = RowTable.block
+    def counted(table: RowTable, rows: Sequence[np.ndarray], width: int, size: Size, joined: bool) -> Lines:
+        read = gather(table, rows, width, size, joined)
+        slots.number += read.ids_LS.numel()
+        return read
 
-    def counted(self: RowTable, rows: Sequence[np.ndarray], width: int, num_tokens: int | None = None) -> Block:
-        block = gather(self, rows, width, num_tokens)
-        slots[len(self.lengths)] += block.ids_RT.numel()
-        return block
-
-    RowTable.block = counted
+    lines.gather = counted
     try:
         yield slots
     finally:
-        RowTable.block = gather
+        lines.gather = gather

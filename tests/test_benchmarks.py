@@ -34,6 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import tiny
 from welltuned.costs import packing
 from welltuned.data import Rows
+from welltuned.packing import lines
 from welltuned.packing.batch import RowTable
 from welltuned.records import Role, Site, Survey, Trial
 
@@ -137,11 +138,14 @@ def test_padding_free_trains_the_same_trials_on_fewer_slots(base, runner):
 
 
 def test_slots_are_counted_inside_only():
-    before = RowTable.block
+    before = lines.gather
+    table, rows = RowTable(tiny.rows(8), 0, torch.device("cpu")), [np.arange(2)]
+    size = lines.needed(table, rows, joined=True)
     with packed.counted_slots() as slots:
-        table = RowTable(tiny.rows(8), 0, torch.device("cpu"))
-        block = table.block([np.arange(2)], 2)
-    assert slots == {8: block.ids_RT.numel()} and RowTable.block is before
+        read = lines.gather(table, rows, 2, size, joined=True)
+        table.block(rows, 2)  # of validation
+    lines.gather(table, rows, 2, size, joined=True)
+    assert slots.number == read.ids_LS.numel() and lines.gather is before
 
 
 def test_a_method_that_peft_is_not_compared_on_is_refused(base):

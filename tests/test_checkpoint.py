@@ -62,8 +62,8 @@ def test_a_checkpoint_of_an_earlier_release_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))
     events = tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, checkpoint_seconds=0)
     blob = next(event.blob for event in events if isinstance(event, Checkpoint))
-    monkeypatch.setattr(checkpoint, "VERSION", 3)
-    with pytest.raises(InputError, match=r"got version 2, expected 3, .* finish the study with that release, or run"):
+    monkeypatch.setattr(checkpoint, "VERSION", 4)
+    with pytest.raises(InputError, match=r"got version 3, expected 4, .* finish the study with that release, or run"):
         tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, resume=blob)
 
 

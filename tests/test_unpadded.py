@@ -163,4 +163,4 @@ def test_lines_need_fewer_slots_than_padded_rows():
     rows = list(np.arange(32).reshape(8, 4))
     joined, apart = (lines.needed(of, rows, joined) for joined in (True, False))
     assert joined.num_slots < 0.85 * 4 * apart.num_slots
-    assert joined.num_tokens == apart.num_tokens
+    assert joined.num_tokens == 96 > apart.num_tokens  # in sixteens, too
