@@ -26,7 +26,9 @@ GPU_OVERHEAD = 1.2
 # float32 or better; two norms' outputs, queries, keys, values and the attention's output, of the hidden size; the
 # gate, its activation, the other half and their product, of the MLP's size. Counted.
 WIDE_HIDDEN, HIDDEN, INNER = 2, 6, 4
-PLAIN_ATTENTION_BYTES = 6  # for each score: softmax in float32 and its bfloat16 copy. Counted; fused attention: none
+# For each score: softmax in float32 and its bfloat16 copy, or on lines of several rows the latter alone. Counted; fused
+# attention keeps none.
+PLAIN_ATTENTION_BYTES, LINES_ATTENTION_BYTES = 6, 2
 CPU_NUMBERS, GPU_NUMBERS = 1 << 22, 1 << 26  # of objectives/causal_lm.py
 LOGITS_BYTES = 12  # for each logit of a chunk: itself, its float32 copy, and the gradient in both. Counted
 PASS_TOKENS = 16_384  # of evaluate/nll.py
@@ -103,6 +105,7 @@ def estimate(
     tokens = len(configs) * _line_tokens(survey, micro_rows)
     per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
     scores = _attention_bytes(configs[0], survey, device)
+    kept = LINES_ATTENTION_BYTES / PLAIN_ATTENTION_BYTES if _has_lines(configs[0], survey, micro_rows, device) else 1
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
     most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
@@ -129,7 +132,7 @@ def estimate(
     }
     passing_terms = {
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
-        "attention_bytes": rows * survey.longest_tokens * num_layers * scores,
+        "attention_bytes": rows * survey.longest_tokens * num_layers * scores * kept,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
@@ -138,6 +141,11 @@ def estimate(
     terms = {name: round(overhead * value) for name, value in held_terms.items()}
     terms |= {name: round(holes * value) for name, value in passing_terms.items()}
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
+
+
+def _has_lines(config: Config, survey: Survey, micro_rows: int, device: str) -> bool:
+    """Say whether attention is that of models/unpadded.py, in its plain form."""
+    return survey.reads_lines and micro_rows > 1 and device == "cpu" and config.dtype == "bfloat16"
 
 
 def _line_tokens(survey: Survey, micro_rows: int) -> float:
