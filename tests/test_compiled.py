@@ -9,7 +9,7 @@ from transformers.models.llama import modeling_llama
 
 import tiny
 from welltuned import plugins, worker
-from welltuned.packing import blocks
+from welltuned.packing import blocks, lines
 from welltuned.records import TrainJob
 from welltuned.train import loop
 
@@ -56,6 +56,25 @@ def test_a_compiled_pack_equals_an_uncompiled_one(make, method, ranks, tmp_path,
     for one in trials:
         assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
         assert fast[one.id].validation_nll == pytest.approx(plain[one.id].validation_nll, rel=1e-9, abs=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_lines_and_rows_of_any_length_are_compiled_once(dtype, tmp_path, compiler, monkeypatch):
+    """Sizes as they come, not in sixteens, in fused and in plain attention."""
+    seen: list[lines.Size] = []
+    gather = lines.gather
+
+    def noted(table, rows, width, size, joined):
+        seen.append(size)
+        return gather(table, rows, width, size, joined)
+
+    monkeypatch.setattr(lines, "MULTIPLE", 1)
+    monkeypatch.setattr(lines, "gather", noted)
+    trials = [tiny.trial(max_steps=8, init_seed=seed) for seed in range(3)]
+    tiny.outcomes(tiny.run_pack(tiny.packed(tiny.llama(dtype)), trials, 4, tmp_path, compiled=True))
+    assert len({size.num_slots for size in seen}) > 2 and len({size.num_tokens for size in seen}) > 1
+    assert compiler["unique_graphs"] == 1
 
 
 def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):

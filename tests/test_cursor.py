@@ -59,6 +59,8 @@ def test_less_is_padded_than_in_the_order_of_the_data():
         return sum(int(LENGTHS[np.concatenate(rows)].max()) * sum(map(len, rows)) for rows in zip(*steps, strict=True))
 
     configs = [CONFIG.replace(order_seed=seed, batch_size=4) for seed in range(4)]
-    ordered = [[turn.rows for turn in cursor.turns(config, NUM_TARGETS, LENGTHS, 1)] for config in configs]
+    ordered = [
+        [turn.rows for turn in cursor.turns(config, NUM_TARGETS, LENGTHS, 1, joined=False)] for config in configs
+    ]
     as_given = [[row[None] for batch in cursor.batches(config, 20) for row in batch] for config in configs]
     assert slots(ordered) < 0.95 * slots(as_given)

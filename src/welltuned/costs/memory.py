@@ -104,8 +104,8 @@ def estimate(
     rows = len(configs) * micro_rows
     tokens = len(configs) * _line_tokens(survey, micro_rows)
     per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
-    scores = _attention_bytes(configs[0], survey, device)
-    kept = LINES_ATTENTION_BYTES / PLAIN_ATTENTION_BYTES if _has_lines(configs[0], survey, micro_rows, device) else 1
+    scores = _attention_bytes(configs[0], survey, device, joined=False)  # of validation, and where rows are padded
+    kept_scores = _attention_bytes(configs[0], survey, device, joined=survey.reads_lines and micro_rows > 1)
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
     most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
@@ -132,7 +132,7 @@ def estimate(
     }
     passing_terms = {
         "activation_bytes": tokens * (inputs + num_layers * per_layer),
-        "attention_bytes": rows * survey.longest_tokens * num_layers * scores * kept,
+        "attention_bytes": rows * survey.longest_tokens * num_layers * kept_scores,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
         "validation_bytes": pass_tokens * (per_layer + scores) + logits,
@@ -141,11 +141,6 @@ def estimate(
     terms = {name: round(overhead * value) for name, value in held_terms.items()}
     terms |= {name: round(holes * value) for name, value in passing_terms.items()}
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
-
-
-def _has_lines(config: Config, survey: Survey, micro_rows: int, device: str) -> bool:
-    """Say whether attention is that of models/unpadded.py, in its plain form."""
-    return survey.reads_lines and micro_rows > 1 and device == "cpu" and config.dtype == "bfloat16"
 
 
 def _line_tokens(survey: Survey, micro_rows: int) -> float:
@@ -228,10 +223,14 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
     return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
 
 
-def _attention_bytes(config: Config, survey: Survey, device: str) -> float:
-    """Return what the scores of one layer keep for each token: nothing where attention is fused."""
+def _attention_bytes(config: Config, survey: Survey, device: str, joined: bool) -> float:
+    """Return what the scores of one layer keep for each token: nothing where attention is fused.
+
+    `joined` says that rows lie one behind the other (models/unpadded.py).
+    """
     plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
-    return PLAIN_ATTENTION_BYTES * survey.num_heads * survey.longest_tokens if plain else 0.0
+    each = LINES_ATTENTION_BYTES if joined else PLAIN_ATTENTION_BYTES
+    return each * survey.num_heads * survey.longest_tokens if plain else 0.0
 
 
 def adapter_values(config: Config, survey: Survey) -> int:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from welltuned.models.attention import best_attention
+
 NAME = "welltuned_lines"
 # What attention functions are called with and may leave alone; anything else changes what is computed.
 IGNORED = {"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
@@ -77,7 +79,7 @@ def attend(
     query, key, value = (_rows(part, places) for part in (query_NHSD, key_NKSD, value_NKSD))
     num_tokens = query.shape[2]
     window = None if sliding_window is None or sliding_window >= num_tokens else sliding_window
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+    if best_attention(query.dtype, query.device.type) == "eager":
         out_RTHD = _plain(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling, window)
     else:
         mask = None if window is None else ~_hidden(num_tokens, window, query.device)

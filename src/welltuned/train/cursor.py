@@ -43,9 +43,7 @@ def batches(config: Config, num_rows: int) -> list[np.ndarray]:
             return steps[: config.max_steps]
 
 
-def turns(
-    config: Config, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int, joined: bool = False
-) -> list[Turn]:
+def turns(config: Config, num_targets: np.ndarray, lengths: np.ndarray, micro_rows: int, joined: bool) -> list[Turn]:
     """Return the trial's turns, one for each micro-step; row i has `num_targets[i]` target tokens of `lengths[i]`.
 
     `joined` says that the rows of a micro-step are read one behind the other.

@@ -25,8 +25,7 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.lines import Lines
 from welltuned.packing.state import PackState, grouped, initial, num_trainable
 from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
-from welltuned.train import checkpoint
-from welltuned.train.cursor import turns
+from welltuned.train import checkpoint, cursor
 from welltuned.train.runner import Runner
 from welltuned.train.schedule import learning_rate
 
@@ -48,7 +47,7 @@ class PackRun:
         self.joined = model.base.reads_lines and job.micro_rows > 1
         self.runners = []
         for trial in trials:
-            planned = turns(trial.config, train.num_targets, train.lengths, job.micro_rows, self.joined)
+            planned = cursor.turns(trial.config, train.num_targets, train.lengths, job.micro_rows, self.joined)
             self.runners.append(Runner(trial, planned, train.lengths, self.base_nll))
         self.num_micro_steps = max(len(runner.turns) for runner in self.runners)
         self.compact_every = max(1, math.ceil(self.num_micro_steps / NUM_COMPACTIONS))
