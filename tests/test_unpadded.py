@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny
 from welltuned.data import Rows
+from welltuned.evaluate import conformance
 from welltuned.models import unpadded
 from welltuned.models.attention import best_attention
 from welltuned.models.base import adapt
@@ -155,6 +156,29 @@ def test_training_on_lines_equals_training_on_padded_rows(make, recompute, tmp_p
         assert found[0][one.id].train_losses == pytest.approx(found[1][one.id].train_losses, rel=1e-9, abs=0)
         assert found[0][one.id].validation_nll == pytest.approx(found[1][one.id].validation_nll, rel=1e-9, abs=0)
         assert found[0][one.id].status is Status.FINISHED
+
+
+def test_doctor_packs_on_lines_and_trains_alone_on_padded_rows(monkeypatch):
+    """So a gather that went to the wrong token would be found on the user's own model."""
+    seen = set()
+    gather = lines.gather
+
+    def noted(table, rows, width, size, joined):
+        seen.add((joined, len(rows) > 1))
+        return gather(table, rows, width, size, joined)
+
+    monkeypatch.setattr(lines, "gather", noted)
+    config = tiny.config(dtype="float64")
+    good = {check.name: check.ok for check in conformance.check_method(tiny.packed(), config, "lora")}
+    assert all(good.values()) and {(True, True), (False, False)} <= seen
+    gathered = unpadded._gathered
+    monkeypatch.setattr(unpadded, "_gathered", lambda x, index, back, there: gathered(x, index.roll(1), back, there))
+    bad = {check.name: check.ok for check in conformance.check_method(tiny.packed(), config, "lora")}
+    assert bad["packed equals alone"]  # `reads_lines` has found it, and rows are padded
+    broken = tiny.packed(tiny.llama())
+    broken.base.reads_lines = True
+    bad = {check.name: check.ok for check in conformance.check_method(broken, config, "lora")}
+    assert not bad["packed equals alone"]
 
 
 def test_lines_need_fewer_slots_than_padded_rows():

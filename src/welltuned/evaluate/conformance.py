@@ -17,7 +17,7 @@ from welltuned.errors import InputError, problem
 from welltuned.methods._method import Method
 from welltuned.models.base import Base
 from welltuned.objectives import causal_lm
-from welltuned.packing import optimizer
+from welltuned.packing import lines, optimizer
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
 from welltuned.packing.state import PackState, grouped, initial, site_scaling
@@ -71,7 +71,7 @@ def check_method(model: PackedModel, config: Config, name: str) -> tuple[Check, 
         checks.append(_merged_model_equals_applied(model, together, table))
     else:
         neighbours = [trial_of(config, NEIGHBOUR, rank) for rank in RANKS if name != NEIGHBOUR]
-        together = train(model, [*trials, *neighbours], table)
+        together = train(model, [*trials, *neighbours], table, joined=base.reads_lines)
         checks.append(_packed_equals_alone(model, trials, together, table))
         checks.append(_everything_trains(model, order, table, start))
         checks.append(_merged_equals_applied(model, together))
@@ -117,34 +117,38 @@ def random_rows(vocab_size: int) -> Rows:
     return Rows(ids, np.array(PROMPT_LENGTHS), tuple(Example("", "") for _ in ids), 0, 0)
 
 
-def train(model: PackedModel, trials: Sequence[Trial], table: RowTable, num_steps: int = NUM_STEPS) -> ShortRun:
-    """Take a few steps of all trials on the table's rows."""
+def train(
+    model: PackedModel, trials: Sequence[Trial], table: RowTable, num_steps: int = NUM_STEPS, joined: bool = False
+) -> ShortRun:
+    """Take a few steps of all trials on the rows of the table: padded, or `joined` one behind the other, as in packs."""
     order = grouped(trials)
     state = initial(model.base, order, table)
     losses: dict[str, list[float]] = {trial.id: [] for trial in order}
     for count in range(1, num_steps + 1):
-        for trial, loss in zip(order, step(model, state, order, table, count), strict=True):
+        for trial, loss in zip(order, step(model, state, order, table, count, joined), strict=True):
             losses[trial.id].append(loss)
     return ShortRun(losses, state, order)
 
 
-def step(model: PackedModel, state: PackState, order: Sequence[Trial], table: RowTable, count: int) -> list[float]:
+def step(
+    model: PackedModel, state: PackState, order: Sequence[Trial], table: RowTable, count: int, joined: bool = False
+) -> list[float]:
     """Take the `count`-th step of all trials on all rows of the table; return their losses before it."""
-    base, num_rows = model.base, len(table.lengths)
-    block = table.block([np.arange(num_rows)] * len(order), num_rows)
+    base, rows = model.base, [np.arange(len(table.lengths))] * len(order)
+    read = lines.gather(table, rows, len(table.lengths), lines.needed(table, rows, joined), joined)
     weight = 1 / int(table.num_targets.sum())
     dtype = torch.promote_types(base.dtype, torch.float32)
-    with model.bound(state):
-        chosen_KF = base.features(block.ids_RT).flatten(0, 1).index_select(0, block.positions_K)
-        weights_K = torch.full(block.targets_K.shape, weight, dtype=dtype, device=base.device)
-        total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, block.targets_K, weights_K, base.vocab_size)
+    with model.bound(state, places=read.places):
+        chosen_KF = base.features(read.ids_LS, read.told_LS).flatten(0, 1).index_select(0, read.positions_K)
+        weights_K = torch.full(read.targets_K.shape, weight, dtype=dtype, device=base.device)
+        total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, read.targets_K, weights_K, base.vocab_size)
         state.accumulate(total)
     for group in state.groups:
         configs = [trial.config for trial in order[group.start : group.stop]]
         rates = [config.learning_rate for config in configs]
         optimizer.step(base, group, range(len(configs)), configs, rates, [count] * len(configs))
     sums_N = torch.zeros(len(order), dtype=torch.float64, device=base.device)
-    return sums_N.index_add_(0, block.row_K // num_rows, loss_K.double()).tolist()
+    return sums_N.index_add_(0, read.trial_K, loss_K.double()).tolist()
 
 
 def largest_difference(together: ShortRun, alone: ShortRun) -> float:

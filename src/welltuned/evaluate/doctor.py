@@ -58,7 +58,8 @@ def packed_equals_alone(config: Config) -> list[Check]:
     trials = {
         name: [trial_of(coarse, name, rank) for rank in fitting_ranks(model.base, name)] for name in _packed_methods()
     }
-    together = train(model, list({one.id: one for pair in trials.values() for one in pair}.values()), table)
+    everyone = list({one.id: one for pair in trials.values() for one in pair}.values())
+    together = train(model, everyone, table, joined=model.base.reads_lines)
     tolerance = TOLERANCES[torch.float64]
     checks: list[Check] = []
     for name, mine in trials.items():

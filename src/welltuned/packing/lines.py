@@ -40,6 +40,11 @@ class Lines:
     targets_K: Tensor
     trial_K: Tensor
 
+    @property
+    def told_LS(self) -> Tensor | None:
+        """Return the positions that a model must be told; those of a padded row it counts itself."""
+        return None if self.places is None else self.position_LS
+
 
 def needed(table: RowTable, rows: Sequence[np.ndarray], joined: bool) -> Size:
     """Return the size that the longest line and the longest row of a micro-step take."""

@@ -115,10 +115,9 @@ class PackRun:
     def _backward(self, read: Lines, num_targets: list[int]) -> list[float]:
         """Accumulate the gradients of the lines read; return each trial's share of its effective batch's loss."""
         base = self.model.base
-        position_LS = None if read.places is None else read.position_LS
         weight_N = torch.tensor([1 / max(1, count) for count in num_targets], dtype=torch.float64, device=base.device)
         with self.model.bound(self.state, self._dropout(read), self.compiled, self.job.recompute, read.places):
-            features = base.features(read.ids_LS, position_LS)
+            features = base.features(read.ids_LS, read.told_LS)
             chosen_KF = features.flatten(0, 1).index_select(0, read.positions_K)
             weights_K = weight_N[read.trial_K].to(torch.promote_types(base.dtype, torch.float32))
             total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, read.targets_K, weights_K, base.vocab_size)
