@@ -15,6 +15,7 @@ from welltuned.methods._method import Method
 NAMES = [
     "step 0 is the base",
     "packed equals alone",
+    "rows one behind the other equal padded rows",
     "every trained tensor moves within 2 steps",
     "merged equals applied",
     "the base's bits are unchanged",
@@ -28,7 +29,7 @@ def test_every_method_keeps_its_promises(method, dtype, make):
     model = tiny.packed(make(dtype))
     checks = check_method(model, tiny.config(dtype=str(dtype).removeprefix("torch.")), method)
     alone = plugins.load("methods", method).parametrisation().whole  # which is never packed
-    assert [check.name for check in checks] == NAMES[:1] + NAMES[1 + alone :]
+    assert [check.name for check in checks] == NAMES[:1] + NAMES[1 + 2 * alone :]
     assert all(check.ok for check in checks), checks
 
 
@@ -78,7 +79,7 @@ def test_trials_that_are_mixed_are_found(monkeypatch):
 def test_a_tensor_that_never_moves_is_found(monkeypatch):
     init = plugins.load("methods", "lora").init
     broken(monkeypatch, init=lambda *given: {name: 0 * tensor for name, tensor in init(*given).items()})
-    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[2:3]
+    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[3:4]
 
 
 def test_a_merge_that_differs_and_a_base_that_is_written_are_found(monkeypatch):
@@ -89,11 +90,11 @@ def test_a_merge_that_differs_and_a_base_that_is_written_are_found(monkeypatch):
         return 2 * plain.delta(state, scaling, weight_OI)
 
     broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, delta=delta))
-    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[3:4]
+    assert wrong(tiny.packed(tiny.llama(torch.float32))) == NAMES[4:5]
 
     def apply(x_NSI, state, scaling_N, frozen):
         frozen.weight_OI.data.add_(1e-7)
         return plain.apply(x_NSI, state, scaling_N, frozen)
 
     broken(monkeypatch, parametrisation=lambda: dataclasses.replace(plain, apply=apply))
-    assert NAMES[4] in wrong(tiny.packed(tiny.llama(torch.float32)))
+    assert NAMES[5] in wrong(tiny.packed(tiny.llama(torch.float32)))

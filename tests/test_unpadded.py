@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny
 from welltuned.data import Rows
-from welltuned.evaluate import conformance
+from welltuned.evaluate import conformance, doctor
 from welltuned.models import unpadded
 from welltuned.models.attention import best_attention
 from welltuned.models.base import adapt
@@ -158,27 +158,22 @@ def test_training_on_lines_equals_training_on_padded_rows(make, recompute, tmp_p
         assert found[0][one.id].status is Status.FINISHED
 
 
-def test_doctor_packs_on_lines_and_trains_alone_on_padded_rows(monkeypatch):
-    """So a gather that went to the wrong token would be found on the user's own model."""
-    seen = set()
-    gather = lines.gather
+def test_doctor_compares_lines_and_padded_rows(monkeypatch):
+    """So a gather that went to the wrong token is found: forwards on a user's model, backwards on the doctor's."""
+    rows_padded = "rows one behind the other equal padded rows"
 
-    def noted(table, rows, width, size, joined):
-        seen.add((joined, len(rows) > 1))
-        return gather(table, rows, width, size, joined)
+    def found(model):
+        return {check.name: check.ok for check in conformance.check_method(model, tiny.config(dtype="float64"), "lora")}
 
-    monkeypatch.setattr(lines, "gather", noted)
-    config = tiny.config(dtype="float64")
-    good = {check.name: check.ok for check in conformance.check_method(tiny.packed(), config, "lora")}
-    assert all(good.values()) and {(True, True), (False, False)} <= seen
-    gathered = unpadded._gathered
+    assert all(found(tiny.packed()).values()) and rows_padded in found(tiny.packed())
+    all_equal = doctor.packed_equals_alone(tiny.config())
+    assert all(check.ok for check in all_equal) and any(check.measured != "0.0e+00 relative" for check in all_equal)
+    model, gathered = tiny.packed(tiny.llama()), unpadded._gathered
+    monkeypatch.setattr(unpadded, "_gathered", lambda x, index, back, there: gathered(x, index, back.roll(1), there))
+    assert not any(check.ok for check in doctor.packed_equals_alone(tiny.config()))
     monkeypatch.setattr(unpadded, "_gathered", lambda x, index, back, there: gathered(x, index.roll(1), back, there))
-    bad = {check.name: check.ok for check in conformance.check_method(tiny.packed(), config, "lora")}
-    assert bad["packed equals alone"]  # `reads_lines` has found it, and rows are padded
-    broken = tiny.packed(tiny.llama())
-    broken.base.reads_lines = True
-    bad = {check.name: check.ok for check in conformance.check_method(broken, config, "lora")}
-    assert not bad["packed equals alone"]
+    assert not found(model)[rows_padded]
+    assert rows_padded not in found(tiny.packed())  # loaded with it, the base is found not to read lines
 
 
 def test_lines_need_fewer_slots_than_padded_rows():

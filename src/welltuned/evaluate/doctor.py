@@ -5,6 +5,7 @@ import time
 import psutil
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from welltuned import plugins, rng
 from welltuned.evaluate.conformance import (
@@ -50,7 +51,8 @@ def check_on(config: Config, method: str) -> tuple[Check, ...]:
 def packed_equals_alone(config: Config) -> list[Check]:
     """Train every method for a few steps in a mixed pack and alone, in float64, and compare the losses.
 
-    But for those that train the whole model, which are never packed.
+    But for those that train the whole model, which are never packed. The pack reads rows one behind the other, a trial
+    alone reads them padded, so that this is compared, too.
     """
     model = _tiny_model()
     table = RowTable(random_rows(model.base.vocab_size), 0, model.base.device)
@@ -100,4 +102,15 @@ def _tiny_model() -> PackedModel:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.from_numpy(0.3 * numbers.standard_normal(tuple(parameter.shape))))
+    _keep_float64(network)
     return PackedModel(adapt(network.eval().requires_grad_(False), None, ("all-linear",)))
+
+
+def _keep_float64(network: LlamaForCausalLM) -> None:
+    """Replace the norms of transformers, which round to float32 on the way and hide what is smaller."""
+    for module in list(network.modules()):
+        for name, norm in list(module.named_children()):
+            if isinstance(norm, LlamaRMSNorm):
+                own = torch.nn.RMSNorm(norm.weight.shape, norm.variance_epsilon, dtype=torch.float64)
+                own.weight = norm.weight
+                setattr(module, name, own)
