@@ -46,7 +46,11 @@ def tried_cells(tried: Tried) -> tuple[str, ...]:
     """Return the cells of a setting of Trainer's that was tried."""
     if tried.rows_per_second is None or tried.once_seconds is None or tried.trial_seconds is None:
         return (tried.setting.name, "", "", "", f"> {tried.projected_seconds:.0f}", "stopped: it cannot win")
-    note = "" if tried.may_be_chosen else "for the record: another order of rows"
+    note = ""
+    if tried.setting.by_length:
+        note = "for the record: another order of rows"
+    elif not tried.may_be_chosen:
+        note = f"for the record: final losses {tried.largest_difference:.1%} from float32's"
     rates = (f"{tried.rows_per_second:.1f}", f"{tried.once_seconds:.1f}", f"{tried.trial_seconds:.2f}")
     return (tried.setting.name, *rates, f"{tried.projected_seconds:.0f}", note)
 
@@ -62,6 +66,17 @@ def verdict(case: Compared) -> str:
     if not case.counts:
         return f"{reached}. DOES NOT COUNT: final losses differ by up to {agree}, at most {AGREEMENT:.1%} is allowed."
     return f"{reached}. Final losses differ by at most {agree}."
+
+
+def faster(case: Compared, tried: Sequence[Tried]) -> list[str]:
+    """Say what the speed would be against settings that are faster, and were not chosen for their losses."""
+    best = min(item.projected_seconds for item in tried if item.may_be_chosen)
+    return [
+        f"{item.setting.name} is faster with other losses ({item.largest_difference:.1%} from float32's). Against it "
+        f"packed would be at {case.rows[0].speed * item.projected_seconds / best:.2f} x, by these short trials."
+        for item in tried
+        if item.rows_per_second and not item.setting.by_length and item.projected_seconds < best
+    ]
 
 
 def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]], console: Console | None = None) -> None:
@@ -97,6 +112,7 @@ def case_markdown(case: Compared, tried: Sequence[Tried]) -> str:
     parts = [f"### {case.title}", markdown(HEADINGS, [cells(row) for row in case.rows]), verdict(case)]
     if tried:
         parts += ["What Trainer's setting was chosen from:", markdown(TRIED, [tried_cells(item) for item in tried])]
+        parts += faster(case, tried)
     return "\n\n".join(parts)
 
 

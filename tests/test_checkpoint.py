@@ -62,9 +62,20 @@ def test_a_checkpoint_of_an_earlier_release_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))
     events = tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, checkpoint_seconds=0)
     blob = next(event.blob for event in events if isinstance(event, Checkpoint))
-    monkeypatch.setattr(checkpoint, "VERSION", 4)
-    with pytest.raises(InputError, match=r"got version 3, expected 4, .* finish the study with that release, or run"):
+    monkeypatch.setattr(checkpoint, "VERSION", 5)
+    with pytest.raises(InputError, match=r"got version 4, expected 5, .* finish the study with that release, or run"):
         tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, resume=blob)
+
+
+def test_a_checkpoint_whose_rows_were_read_in_another_way_is_refused(tmp_path, monkeypatch):
+    """As many micro-steps, other rows in each: a base may read lines on one device or release, and not on another."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))
+    events = tiny.run_pack(tiny.packed(), TRIALS[:1], 3, tmp_path, checkpoint_seconds=0)
+    blob = next(event.blob for event in events if isinstance(event, Checkpoint))
+    elsewhere = tiny.packed()
+    elsewhere.base.reads_lines = False
+    with pytest.raises(InputError, match=r"were read one behind the other, expected padded, .* or run it elsewhere"):
+        tiny.run_pack(elsewhere, TRIALS[:1], 3, tmp_path, resume=blob)
 
 
 def test_a_pack_says_that_it_validates_before_it_does(tmp_path):

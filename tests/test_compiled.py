@@ -5,7 +5,9 @@ import dataclasses
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
 
 import tiny
 from welltuned import plugins, worker
@@ -56,6 +58,32 @@ def test_a_compiled_pack_equals_an_uncompiled_one(make, method, ranks, tmp_path,
     for one in trials:
         assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
         assert fast[one.id].validation_nll == pytest.approx(plain[one.id].validation_nll, rel=1e-9, abs=0)
+
+
+def windowed():
+    """A two-layer Mistral whose window is shorter than its rows."""
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 3, "initializer_range": 0.3}
+    config = MistralConfig(vocab_size=tiny.VOCAB, hidden_size=16, intermediate_size=24, num_hidden_layers=2, **sizes)
+    torch.manual_seed(0)
+    return MistralForCausalLM(config).double().eval().requires_grad_(False)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("make", "recompute"), [(tiny.llama, True), (windowed, False), (windowed, True)])
+def test_compiled_lines_with_windows_and_computed_again(make, recompute, tmp_path, compiler, monkeypatch):
+    """One graph, the losses of padded rows as they are; float64, 1e-9."""
+    monkeypatch.setattr(modeling_mistral.MistralRMSNorm, "forward", modeling_llama.LlamaRMSNorm.forward)
+    model = make()
+    trials = [tiny.trial(max_steps=8, batch_size=4, init_seed=seed) for seed in range(2)]
+    padded = tiny.packed(copy.deepcopy(model))
+    padded.base.reads_lines = False
+    plain = tiny.outcomes(tiny.run_pack(padded, trials, 4, tmp_path))
+    fast = tiny.packed(copy.deepcopy(model))
+    assert fast.base.reads_lines
+    found = tiny.outcomes(tiny.run_pack(fast, trials, 4, tmp_path, compiled=True, recompute=recompute))
+    assert compiler["unique_graphs"] == 1
+    for one in trials:
+        assert found[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
 
 
 @needs_compiler

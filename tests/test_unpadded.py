@@ -15,11 +15,14 @@ from welltuned.models.attention import best_attention
 from welltuned.models.base import adapt
 from welltuned.packing import lines
 from welltuned.packing.batch import RowTable
+from welltuned.packing.state import initial
 from welltuned.records import Status
 from welltuned.tasks._task import Example
 
 SIZES = {"vocab_size": tiny.VOCAB, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
 HEADS = SIZES | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "initializer_range": 0.3}
+MOE = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8, "shared_expert_intermediate_size": 8}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "long_factor": [2.0, 2.0], "short_factor": [1.0, 1.0]}
 READ = {
     "llama": HEADS,
     "mistral": HEADS | {"sliding_window": 3},
@@ -35,6 +38,11 @@ NOT_READ = {
     "bloom": {"vocab_size": tiny.VOCAB, "hidden_size": 16, "n_layer": 2, "n_head": 2},
     "gpt_oss": HEADS | {"num_local_experts": 2, "num_experts_per_tok": 1},  # an attention sink of each head
     "qwen3_next": HEADS | {"layer_types": ["linear_attention", "full_attention"], "num_experts": 2},
+    # windows that stand in the mask only, of which attention is not told
+    "qwen2_moe": HEADS | MOE | {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 2},
+    # told of a window that is not in the mask
+    "olmoe": HEADS | MOE | {"sliding_window": 4096},
+    "phi3": HEADS | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 8, "pad_token_id": 0},
 }
 
 
@@ -91,13 +99,35 @@ def test_other_models_are_not_asked_to(kind):
 
 def test_attention_refuses_what_it_does_not_know():
     query = torch.zeros(1, 2, 3, 4)
-    with pytest.raises(NotImplementedError, match="attention of lines with a mask"):
-        unpadded.attend(torch.nn.Identity(), query, query, query, None)  # outside of `reading`
-    with (
-        unpadded.reading(tiny.llama(), read().places),
-        pytest.raises(NotImplementedError, match=r"attention of lines with \['softcap'\]"),
-    ):
-        unpadded.attend(torch.nn.Identity(), query, query, query, None, softcap=30.0)
+    with pytest.raises(NotImplementedError, match="got no lines, expected causal attention inside `reading`"):
+        unpadded.attend(torch.nn.Identity(), query, query, query, None)
+    for told in ({"softcap": 30.0}, {"dropout": 0.1}, {"is_causal": False}, {"attention_mask": query}):
+        given = {"attention_mask": None} | told
+        with (
+            unpadded.reading(tiny.llama(), read().places),
+            pytest.raises(NotImplementedError, match=f"got {next(iter(told))}, .* let this model read padded rows"),
+        ):
+            unpadded.attend(torch.nn.Identity(), query, query, query, **given)
+
+
+def test_reading_goes_back_to_what_was_read_before():
+    """A base that is loaded on the way, which tries its own lines, leaves those of another as they were."""
+    network, inner = tiny.llama(), tiny.llama(seed=1)
+    usual, places = network.config._attn_implementation, read().places
+    with unpadded.reading(network, places):
+        adapt(inner, None, ("all-linear",))
+        with pytest.raises(ZeroDivisionError), unpadded.reading(network, read().places):
+            raise ZeroDivisionError
+        assert unpadded._bound.places is places and network.config._attn_implementation == unpadded.NAME
+    assert unpadded._bound.places is None and network.config._attn_implementation == usual
+
+
+def test_windows_are_as_they_were_after_lines_were_tried():
+    network = model("mistral", HEADS | {"sliding_window": 4096}, torch.float32)
+    assert unpadded.reads_lines(network, network.get_decoder())
+    assert network.config.sliding_window == 4096
+    held = {vars(module).get("sliding_window", 4096) for module in network.modules()}
+    assert held == {4096}
 
 
 def test_lines_hold_the_rows_and_their_targets():
@@ -132,26 +162,34 @@ def test_no_place_leads_to_another_line():
     assert there_and_back.tolist() == places.token_RT.flatten().nonzero().flatten().tolist()
 
 
+def test_gradients_in_bfloat16_are_those_of_padded_rows():
+    """Of all adapters, through plain attention with grouped queries; as near to float64's as padded ones are."""
+    found = {}
+    for dtype, joined in ((torch.float64, False), (torch.bfloat16, False), (torch.bfloat16, True)):
+        packed = tiny.packed(tiny.llama(dtype))
+        order = [tiny.trial(init_seed=seed, dtype=str(dtype).removeprefix("torch.")) for seed in range(2)]
+        state = initial(packed.base, order)
+        for group in state.groups:
+            group.flat_NP.copy_(torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, group.flat_NP.shape)))
+        conformance._accumulate(packed, state, table(), joined)
+        found[dtype, joined] = torch.cat([group.grad_NP.double().flatten() for group in state.groups])
+    exact = found.pop((torch.float64, False))
+    padded, joined = (float((one - exact).norm() / exact.norm()) for one in found.values())
+    assert joined < 1.2 * padded < 0.1
+
+
 @pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_training_on_lines_equals_training_on_padded_rows(make, recompute, tmp_path, monkeypatch):
+def test_training_on_lines_equals_training_on_padded_rows(make, recompute, tmp_path):
     """Mixed batch sizes, ranks and orders, dropout, float64: losses to 1e-9, although rows are split another way."""
     settings = [{"batch_size": 4}, {"batch_size": 7, "rank": 3}, {"batch_size": 5, "order_seed": 3, "dropout": 0.3}]
     trials = [tiny.trial(max_steps=10, **changes) for changes in settings]
-    bound = tiny.PackedModel.bound
-    monkeypatch.setattr(
-        tiny.PackedModel,
-        "bound",
-        lambda self, state, dropout=None, compiled=False, _=False, places=None: bound(
-            self, state, dropout, compiled, recompute, places
-        ),
-    )
     found = []
     for joined in (True, False):
         packed = tiny.packed(copy.deepcopy(make()))
         assert packed.base.reads_lines
         packed.base.reads_lines = joined
-        found.append(tiny.outcomes(tiny.run_pack(packed, trials, 3, tmp_path)))
+        found.append(tiny.outcomes(tiny.run_pack(packed, trials, 3, tmp_path, recompute=recompute)))
     for one in trials:
         assert found[0][one.id].train_losses == pytest.approx(found[1][one.id].train_losses, rel=1e-9, abs=0)
         assert found[0][one.id].validation_nll == pytest.approx(found[1][one.id].validation_nll, rel=1e-9, abs=0)

@@ -128,6 +128,7 @@ def run_pack(
     resume=None,
     compiled=False,
     keep_moments=False,
+    recompute=False,
 ):
     """Train a pack on the tiny rows, validate on some of them (so that training helps); return its events."""
     device = packed.base.device
@@ -135,7 +136,7 @@ def run_pack(
     held_out = Rows(train.token_ids[:6], train.prompt_lengths[:6], train.examples[:6], 0, 0)
     tables = [RowTable(train, 0, device), RowTable(held_out, 0, device)]
     runtime = Runtime(str(device), torch.get_num_threads(), checkpoint_seconds, str(folder), keep_moments)
-    job = TrainJob("pack", tuple(trials), micro_rows, resume, compiled)
+    job = TrainJob("pack", tuple(trials), micro_rows, resume, compiled, recompute)
     return list(PackRun(packed, job, *tables, runtime).events())
 
 

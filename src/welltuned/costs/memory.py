@@ -1,7 +1,8 @@
 """Bytes of a pack with each term named, so that an estimate that is wrong can be corrected term by term.
 
 Some terms are held all the time; of the others the largest moment counts: a micro-step, an update, a validation pass,
-or the start. N trials, m rows of each per micro-step, T padded tokens. The base is held once; all else grows with N.
+or the start. N trials, m rows of each per micro-step, in a line each or padded. The base is held once; all else grows
+with N.
 The counts follow the code, by what it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`); what is
 said to be measured is from `scripts/measure_memory.py`, on two CPU cores, torch 2.13.
 """
@@ -26,6 +27,9 @@ GPU_OVERHEAD = 1.2
 # float32 or better; two norms' outputs, queries, keys, values and the attention's output, of the hidden size; the
 # gate, its activation, the other half and their product, of the MLP's size. Counted.
 WIDE_HIDDEN, HIDDEN, INNER = 2, 6, 4
+# Of these, where rows lie one behind the other, queries, keys and values are kept in rows padded to the longest; fused
+# attention keeps its output in rows beside that in lines. Counted. Lengths are rounded up as in packing/lines.py.
+IN_ROWS, FUSED_IN_ROWS, MULTIPLE = 3, 1, 16
 # For each score: softmax in float32 and its bfloat16 copy, or on lines of several rows the latter alone. Counted; fused
 # attention keeps none.
 PLAIN_ATTENTION_BYTES, LINES_ATTENTION_BYTES = 6, 2
@@ -70,7 +74,7 @@ class Memory:
         """Return by name what is held and what the largest moment adds."""
         step = {
             "activations": self.activation_bytes,
-            "attention scores": self.attention_bytes,
+            "attention": self.attention_bytes,
             "logits": self.logits_bytes,
             "adapters' copies": self.copy_bytes,
             "dequantised layer": self.dequantised_bytes,
@@ -102,12 +106,7 @@ def estimate(
     values = sum(adapter_values(config, survey) for config in configs)
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
-    tokens = len(configs) * _line_tokens(survey, micro_rows)
-    per_layer = _layer_bytes(configs[0], survey) + _adapter_inner_bytes(configs, survey) / survey.num_layers
-    scores = _attention_bytes(configs[0], survey, device, joined=False)  # of validation, and where rows are padded
-    kept_scores = _attention_bytes(configs[0], survey, device, joined=survey.reads_lines and micro_rows > 1)
-    num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
-    inputs = width * survey.hidden_size * survey.num_layers if recompute else 0
+    activations, attention = _kept_bytes(configs, survey, micro_rows, device, recompute)
     most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
     logits = LOGITS_BYTES * min(most_logits, rows * survey.mean_target_tokens * survey.vocab_size)
     base = width * survey.num_parameters
@@ -131,11 +130,11 @@ def estimate(
         "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
     }
     passing_terms = {
-        "activation_bytes": tokens * (inputs + num_layers * per_layer),
-        "attention_bytes": rows * survey.longest_tokens * num_layers * kept_scores,
+        "activation_bytes": activations,
+        "attention_bytes": attention,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
-        "validation_bytes": pass_tokens * (per_layer + scores) + logits,
+        "validation_bytes": pass_tokens * _padded_bytes(configs, survey, device) + logits,
     }
     overhead, holes = (HELD_OVERHEAD, HOLES) if device == "cpu" else (GPU_OVERHEAD, GPU_OVERHEAD)
     terms = {name: round(overhead * value) for name, value in held_terms.items()}
@@ -143,14 +142,42 @@ def estimate(
     return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
 
 
-def _line_tokens(survey: Survey, micro_rows: int) -> float:
-    """Return the token slots of a trial in the longest micro-step: of its rows, each padded, or one behind the other.
+def _kept_bytes(
+    configs: Sequence[Config], survey: Survey, micro_rows: int, device: str, recompute: bool
+) -> tuple[float, float]:
+    """Return what a micro-step keeps for the backward pass: outside attention, and what attention keeps beside that.
+
+    On lines (models/unpadded.py) some of it is kept in rows.
+    """
+    width, hidden = BYTES[configs[0].dtype], survey.hidden_size
+    joined = survey.reads_lines and micro_rows > 1
+    num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
+    inputs = width * hidden * survey.num_layers if recompute else 0
+    in_rows = IN_ROWS * width * hidden if joined else 0
+    longest = _rounded(survey.longest_tokens) if joined else survey.longest_tokens
+    row_tokens = len(configs) * micro_rows * longest
+    tokens = len(configs) * _line_tokens(survey, micro_rows) if joined else row_tokens
+    outside = tokens * (inputs + num_layers * (_layer_bytes(configs, survey) - in_rows))
+    attention = _scores_bytes(configs[0], survey, device, longest, joined)
+    return outside + row_tokens * num_layers * in_rows, row_tokens * num_layers * attention
+
+
+def _padded_bytes(configs: Sequence[Config], survey: Survey, device: str) -> float:
+    """Return what one layer keeps for each token of padded rows."""
+    return _layer_bytes(configs, survey) + _scores_bytes(configs[0], survey, device, survey.longest_tokens, False)
+
+
+def _line_tokens(survey: Survey, micro_rows: int) -> int:
+    """Return the token slots of a trial in the longest micro-step, its rows one behind the other.
 
     A sum of rows is further from its mean with the root of their number. Assumed; exact for one row.
     """
-    if not survey.reads_lines:
-        return micro_rows * survey.longest_tokens
-    return micro_rows * survey.mean_tokens + micro_rows**0.5 * (survey.longest_tokens - survey.mean_tokens)
+    spread = micro_rows**0.5 * (survey.longest_tokens - survey.mean_tokens)
+    return _rounded(micro_rows * survey.mean_tokens + spread)
+
+
+def _rounded(num_tokens: float) -> int:
+    return math.ceil(num_tokens / MULTIPLE) * MULTIPLE
 
 
 def _quantised_bytes(survey: Survey, width: int) -> int:
@@ -192,10 +219,11 @@ def _looks(method: str) -> tuple[str, int]:
     return plugin.looks_at, plugin.samples
 
 
-def _layer_bytes(config: Config, survey: Survey) -> float:
-    """Return what one layer of the base keeps for each token."""
-    width, hidden = BYTES[config.dtype], survey.hidden_size
-    return max(width, 4) * WIDE_HIDDEN * hidden + width * (HIDDEN * hidden + INNER * _inner_size(survey))
+def _layer_bytes(configs: Sequence[Config], survey: Survey) -> float:
+    """Return what one layer of the base, with its adapters, keeps for each token."""
+    width, hidden = BYTES[configs[0].dtype], survey.hidden_size
+    base = max(width, 4) * WIDE_HIDDEN * hidden + width * (HIDDEN * hidden + INNER * _inner_size(survey))
+    return base + _adapter_inner_bytes(configs, survey) / survey.num_layers
 
 
 def _inner_size(survey: Survey) -> float:
@@ -223,14 +251,15 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
     return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
 
 
-def _attention_bytes(config: Config, survey: Survey, device: str, joined: bool) -> float:
-    """Return what the scores of one layer keep for each token: nothing where attention is fused.
+def _scores_bytes(config: Config, survey: Survey, device: str, longest: int, joined: bool) -> float:
+    """Return what attention within one layer keeps for each token of a row, beside its inputs and its output.
 
-    `joined` says that rows lie one behind the other (models/unpadded.py).
+    `joined` says that rows lie one behind the other.
     """
     plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
-    each = LINES_ATTENTION_BYTES if joined else PLAIN_ATTENTION_BYTES
-    return each * survey.num_heads * survey.longest_tokens if plain else 0.0
+    if not plain:
+        return FUSED_IN_ROWS * BYTES[config.dtype] * survey.hidden_size if joined else 0.0
+    return (LINES_ATTENTION_BYTES if joined else PLAIN_ATTENTION_BYTES) * survey.num_heads * longest
 
 
 def adapter_values(config: Config, survey: Survey) -> int:

@@ -1,6 +1,7 @@
-"""From rows to tensors: the block [N x m, T] of a micro-step and its flat list of target positions.
+"""From rows to tensors: all rows of a split, and blocks [N x m, T] of some with their flat list of target positions.
 
-Rows are right-padded, so with causal attention no real token ever sees padding and no mask is needed.
+Validation, initialisations and curvature read blocks; what a micro-step reads is in lines.py. Rows are right-padded, so
+with causal attention no real token ever sees padding and no mask is needed.
 Shape letters: N trials, M rows of a trial, T tokens, K target positions of all rows, trial-major.
 """
 
@@ -37,15 +38,12 @@ class RowTable:
             self.ids[row, : len(ids)] = ids
         self.device = device
 
-    def block(self, rows: Sequence[np.ndarray], width: int, num_tokens: int | None = None) -> Block:
-        """Gather N lists of at most `width` rows each; unused slots repeat row 0 and have no targets.
-
-        T is `num_tokens`, or the longest of these rows.
-        """
+    def block(self, rows: Sequence[np.ndarray], width: int) -> Block:
+        """Gather N lists of at most `width` rows each; unused slots repeat row 0 and have no targets."""
         real = np.concatenate([np.arange(width) < len(part) for part in rows])
         flat = np.zeros(len(rows) * width, dtype=np.int64)
         flat[real] = np.concatenate(rows)
-        num_tokens = num_tokens or int(self.lengths[flat[real]].max())
+        num_tokens = int(self.lengths[flat[real]].max())
         ids_RT = self.ids[flat][:, :num_tokens]
         place_T = np.arange(num_tokens)[None]
         start_R = np.maximum(self.prompt_lengths[flat], 1)[:, None]

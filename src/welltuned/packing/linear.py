@@ -1,8 +1,9 @@
 """PackedLinear: a frozen linear site that adds the adapters of the bound pack to the base's output.
 
 The only module that touches the model: it takes the place of a site, computes each group's change by batched matmuls,
-and adds the base's output to it by one matmul over its rows. Its input has a leading dimension N * rows, trial-major.
-Shape letters: N trials, S token slots of a trial (rows x tokens), I in, O out.
+and adds the base's output to it by one matmul over its rows. Its input has a leading dimension of lines or padded rows,
+as many for each trial, trial-major. Shape letters: N trials, L lines or rows of all trials, S token slots of a trial,
+I in, O out.
 """
 
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ class PackedLinear(nn.Module):
         self.dropout: Dropout | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x [N * rows, ..., I] to [N * rows, ..., O]."""
+        """Map x [L, ..., I] to [L, ..., O]."""
         if not self.parts:
             return bare(self.base, x)
         sizes = [part.scaling_N.shape[0] for part in self.parts]

@@ -19,7 +19,7 @@ from welltuned.store import blobs
 if TYPE_CHECKING:
     from welltuned.train.loop import PackRun
 
-VERSION = 3  # of what a checkpoint means; 3: rows of an effective batch are split into even micro-steps
+VERSION = 4  # of what a checkpoint means; 4: it says how rows of an effective batch were split into micro-steps
 BUFFERS = ("flat_NP", "grad_NP", "moment1_NP", "moment2_NP")
 
 
@@ -34,6 +34,7 @@ def save(run: PackRun) -> str:
         "version": VERSION,
         "job": run.job.id,
         "micro_step": run.micro_step,
+        "joined": run.joined,
         "seconds": run.seconds,
         "live": [run.runners.index(runner) for runner in run.live],
         "runners": [runner.snapshot() for runner in run.runners],
@@ -50,6 +51,13 @@ def restore(run: PackRun, blob: str) -> None:
         raise InputError(
             f"checkpoint of pack {run.job.id}: got version {note.get('version', 1)}, expected {VERSION}, since an "
             "earlier release read rows in another order; finish the study with that release, or run it elsewhere"
+        )
+    if note["joined"] != run.joined:
+        ways = {True: "one behind the other", False: "padded"}
+        raise InputError(
+            f"checkpoint of pack {run.job.id}: got rows that were read {ways[note['joined']]}, expected "
+            f"{ways[run.joined]}, as the base reads them here; finish the study on the device and with the releases of "
+            "torch and transformers that began it, or run it elsewhere"
         )
     assert note["job"] == run.job.id, f"checkpoint {blob} belongs to pack {note['job']}, not {run.job.id}"
     run.micro_step, run.seconds = note["micro_step"], note["seconds"]
