@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import threading
 
 import pytest
 import torch
+from torch._inductor import cpu_vec_isa
 from transformers import MistralConfig, MistralForCausalLM
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
@@ -127,6 +129,18 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
         tiny.outcomes(tiny.run_pack(model, trials, 2, tmp_path, compiled=True))
         found.append(len(graphs))
     assert set(found) == {1}
+
+
+def test_the_compiler_gets_ready_on_another_thread(monkeypatch):
+    """It tries the processor's instructions while the base is loaded; where nothing can compile, it tries nothing."""
+    tried = threading.Event()
+    monkeypatch.setattr(cpu_vec_isa, "pick_vec_isa", tried.set)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    blocks.get_ready(torch.device("cpu"))
+    assert not tried.wait(0.2)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    blocks.get_ready(torch.device("cpu"))
+    assert tried.wait(10)
 
 
 def test_without_a_compiler_blocks_run_as_they_are(tmp_path, monkeypatch):

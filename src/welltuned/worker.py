@@ -104,6 +104,8 @@ def _peak_bytes(runtime: Runtime) -> int:
 
 def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
     configs = [trial.config for trial in job.trials]
+    if job.compiled:
+        blocks.get_ready(torch.device(runtime.device))
     model = _model(configs[0], runtime)
     plan.check_data(configs[0])
     tokenizer = model.base.tokenizer

@@ -220,11 +220,11 @@ def _short_windows(network: PreTrainedModel) -> Iterator[None]:
     changed = [(one, window) for one, window in usual if isinstance(window, int) and window > PROBE_WINDOW]
     try:
         for one, _ in changed:
-            one.sliding_window = PROBE_WINDOW
+            vars(one)["sliding_window"] = PROBE_WINDOW
         yield
     finally:
         for one, window in changed:
-            one.sliding_window = window
+            vars(one)["sliding_window"] = window
 
 
 AttentionInterface.register(NAME, attend)

@@ -7,7 +7,9 @@ runs others uncompiled: every pack begins anew (`forget`), so that what it compu
 """
 
 import functools
+import importlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +30,20 @@ MOST_GRAPHS = 64  # of one pack: its width halves while trials end, and lengths 
 def available(device: torch.device) -> bool:
     """Say whether blocks can be compiled here: a CPU takes a C++ compiler, a GPU Triton."""
     return any(shutil.which(name) for name in COMPILERS) if device.type == "cpu" else has_triton()
+
+
+def get_ready(device: torch.device) -> None:
+    """Let the compiler try the processor's vector instructions meanwhile: for that it compiles some lines.
+
+    Where its cache is empty that takes 7 of the 28 s of a compilation (measured, two AMD cores), and is not needed
+    before the base is loaded and the blocks are traced. What it finds is the same, in whichever thread. All modules
+    are imported here, since two threads that import modules which need each other may see half of one.
+    """
+    if device.type == "cpu" and available(device):
+        for name in ("torch._inductor.compile_fx", "torch.utils.cpp_extension"):
+            importlib.import_module(name)
+        instructions = importlib.import_module("torch._inductor.cpu_vec_isa")
+        threading.Thread(target=instructions.pick_vec_isa, daemon=True).start()
 
 
 class Blocks:
