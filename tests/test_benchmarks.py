@@ -260,9 +260,11 @@ def test_a_precision_that_trains_other_losses_is_told_and_not_chosen(base):
     assert best.name == "float32"
     (found,) = [item for item in tried if item.setting.name == off]
     assert writing.tried_cells(found)[-1] == "for the record: final losses 0.6% from float32's"
-    row = SimpleNamespace(speed=3.0)
-    (line,) = writing.faster(SimpleNamespace(rows=(row,)), tried)
-    assert "bfloat16 autocast is faster with other losses (0.6% from float32's)" in line and "at 1.50 x" in line
+    for seconds, told in ((20.0, "1.50"), (40.0, "0.80")):  # the chosen one was projected to 64 s, this to 32 s
+        case = SimpleNamespace(rows=(SimpleNamespace(speed=3.0, seconds=seconds),))
+        (line,) = writing.faster(case, tried)
+        assert f"{off} is faster with other losses (0.6% from float32's)" in line and f"at {told} x" in line
+    assert writing.faster(case, [item for item in tried if item.setting.name != off]) == []
 
 
 def test_a_setting_that_cannot_win_is_stopped_and_never_chosen(base):
