@@ -327,6 +327,22 @@ def test_a_lost_exam_is_halved_and_keeps_its_adapters() -> None:
     assert [part.adapters for part in parts if isinstance(part, ExamJob)] == [("b", "c"), ("d",)]
 
 
+def test_a_trial_that_had_ended_is_not_told_again(spec_file: Path, tmp_path: Path) -> None:
+    """A pack that goes on from an earlier point ends it once more; a progress line would count it twice."""
+    ended: list[str] = []
+
+    def interrupt(event: Event | Notice) -> None:
+        if isinstance(event, Outcome):
+            ended.append(event.trial_id)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        welltuned.run(spec_file, tmp_path / "study", interrupt, _options())
+    study, seen = _run(spec_file, tmp_path / "study")
+    told = [event.trial_id for event in seen if isinstance(event, Outcome)]
+    assert sorted([*ended, *told]) == sorted(result.trial_id for result in study.results())
+
+
 def test_a_pack_that_does_not_repeat_itself_starts_afresh(spec_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
 

@@ -156,8 +156,11 @@ class Store:
                 [(trial.id, trial.role, trial.config.text()) for trial in trials],
             )
 
-    def append(self, event: Event, job_id: str) -> None:
-        """Store an event of a job. An identical repeat changes nothing; a differing one raises DifferingEvent."""
+    def append(self, event: Event, job_id: str) -> bool:
+        """Store an event of a job; say whether it was new.
+
+        An identical repeat changes nothing; a differing one raises DifferingEvent.
+        """
         row = codec.encode(event)
         if isinstance(event, JobLost):  # a job can be lost more than once
             row = dataclasses.replace(row, identity=str(self._num_lost(job_id)))
@@ -181,6 +184,7 @@ class Store:
             )
         if isinstance(event, Checkpoint | JobEnd) and found is None:
             self._drop_checkpoints(job_id)
+        return found is None
 
     def settle(self, key: str, value: str) -> str:
         """Store a fact of the study unless it is known, and return what is known from now on."""

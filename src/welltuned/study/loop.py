@@ -16,7 +16,18 @@ from welltuned.costs import flops
 from welltuned.errors import MachineError, StoreError, WelltunedError
 from welltuned.executors.inline import Inline
 from welltuned.plan import Plan
-from welltuned.records import ORACLE, ExamJob, JobLost, Progress, Proposal, RetentionJob, StoredJob, TrainJob, Trial
+from welltuned.records import (
+    ORACLE,
+    ExamJob,
+    JobLost,
+    Outcome,
+    Progress,
+    Proposal,
+    RetentionJob,
+    StoredJob,
+    TrainJob,
+    Trial,
+)
 from welltuned.spec import Spec
 from welltuned.store import DifferingEvent, Store, ledger
 from welltuned.study import lost, surveys
@@ -179,16 +190,19 @@ def _given(adapter: str | None, trial: Trial) -> str:
 
 
 def _run_job(job: StoredJob, store: Store, executor: Inline, observe: Observer) -> None:
-    """Run one job to its end, storing every event before anybody sees it; plan anew what the machine lost."""
+    """Run one job to its end, storing every event before anybody sees it; plan anew what the machine lost.
+
+    A pack that goes on from its last checkpoint may end trials that had ended already, which is not told twice.
+    """
     if isinstance(job, ExamJob):
         _log_read(job, store, observe)
     observe(Started(job, store.counts()))
     events = executor.run(job)
     try:
         for event in events:
-            if not isinstance(event, Progress):
-                store.append(event, job.id)
-            observe(event)
+            is_new = isinstance(event, Progress) or store.append(event, job.id)
+            if is_new or not isinstance(event, Outcome):
+                observe(event)
             if isinstance(event, JobLost):
                 _replace(job, event.reason, store, observe, afresh=False)
     except DifferingEvent as error:
