@@ -11,6 +11,7 @@ from welltuned import data, plan_cost
 from welltuned import plan as plans
 from welltuned.costs import flops, memory, packing
 from welltuned.errors import MachineError
+from welltuned.packing import lines
 from welltuned.records import Config, Role, Trial
 from welltuned.spec import Spec
 
@@ -118,6 +119,7 @@ def test_memory_of_other_methods_dtypes_and_devices(config):
     scores = 6 * 2 * 100  # bytes, heads, keys of each query
     assert without_overhead(narrow)["attention_bytes"] == pytest.approx(4 * 100 * (3 + 1) * scores, rel=1e-4)
     assert memory.estimate([config.replace(dtype="bfloat16")], survey, 4, "cuda:0").attention_bytes == 0
+    assert memory.MULTIPLE == lines.MULTIPLE
     on_lines = memory.estimate([config], dataclasses.replace(survey, reads_lines=True), 4)  # its output, in rows
     assert without_overhead(on_lines)["attention_bytes"] == pytest.approx(4 * 112 * (3 + 1) * 4 * 64, rel=1e-4)
     assert without_overhead(narrow)["copy_bytes"] == pytest.approx(without_overhead(plain)["adapter_bytes"] / 2, abs=1)
