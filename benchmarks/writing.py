@@ -134,11 +134,20 @@ def finish(
 ) -> None:
     """Write the results as JSON with the date, the command and the machine, and add them to a page if one is named."""
     date, facts = datetime.date.today().isoformat(), machine.describe(threads)
-    command = " ".join([f"python -m benchmarks.{module}", *sys.argv[1:]])
+    command = " ".join([f"python -m benchmarks.{module}", *(_without_folder(part) for part in sys.argv[1:])])
     write_json(output, {"date": date, "command": command, "machine": facts, **results})
     print(f"results: {output}")
     if page is not None:
         append(page, section(title, date, command, facts, parts))
+
+
+def _without_folder(argument: str) -> str:
+    """Return an argument of the command line; of a path that is this machine's, the file's name.
+
+    >>> _without_folder("/home/me/train.jsonl"), _without_folder("docs/performance.md"), _without_folder("--write")
+    ('train.jsonl', 'docs/performance.md', '--write')
+    """
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def append(page: Path, text: str) -> None:

@@ -134,9 +134,14 @@ def write_rows(case: Case, file: Path, num_rows: int) -> None:
     file.write_text("\n".join(lines))
 
 
+def batch_size_of(case: Case) -> int:
+    """Return a batch size of 4 or more whose micro-steps all have m rows: the rows of a batch are split evenly."""
+    return case.micro_rows * -(-4 // case.micro_rows)
+
+
 def configs_of(case: Case, base: str, task: dict, num_rows: int) -> list[Config]:
     """Return the pack's configurations: equal ones but for their learning rates."""
-    batch_size = max(4, case.micro_rows)
+    batch_size = batch_size_of(case)
     spec = {
         "name": "memory",
         "model": {"base": base, "dtype": case.dtype, "quantization": case.quantization},
@@ -165,7 +170,7 @@ class Measured:
 
 def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Measured:
     """Train a pack in a worker process."""
-    num_rows = max(4, case.micro_rows) * NUM_STEPS  # every row is read, the longest too
+    num_rows = batch_size_of(case) * NUM_STEPS  # every row is read, the longest too
     if base is None:
         write_model(case, folder / "model")
         write_rows(case, folder / "rows.jsonl", num_rows + 20)
@@ -189,8 +194,8 @@ def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Mea
 
 def show(number: int, case: Case, measured: Measured) -> tuple[str, ...]:
     """Print what was predicted, term by term, and what was measured; return a line of the table."""
-    recompute = "recomputed" in case.runs
-    predicted = memory.estimate(measured.configs, measured.survey, case.micro_rows, recompute=recompute)
+    how = {"recompute": "recomputed" in case.runs, "compiled": "compiled" in case.runs}
+    predicted = memory.estimate(measured.configs, measured.survey, case.micro_rows, **how)
     total, peak = predicted.total_bytes, measured.peak_bytes
     print(f"{number:2} {case.name()}, {measured.seconds:.0f} s")
     if peak is None:

@@ -21,6 +21,7 @@ from benchmarks import (
     memory,
     packed,
     packed_vs_peft,
+    parts,
     retiring,
     settings,
     startup,
@@ -454,3 +455,33 @@ def test_half_of_a_retiring_pack_stops_at_a_tenth(base):
     whole, early = retiring.jobs(config, 20).values()
     assert {trial.config.max_steps for trial in whole.trials} == {20}
     assert sorted(trial.config.max_steps for trial in early.trials) == [2] * 16 + [20] * 16
+
+
+def test_the_parts_of_a_micro_step_are_all_of_it(base, tmp_path, monkeypatch, no_children):
+    monkeypatch.setattr(work, "MATMUL_SECONDS", 0.01)
+    output, page = tmp_path / "parts.json", tmp_path / "page.md"
+    parts.main(base=base, dtype="float32", samples=40, steps=2, threads=1, output=output, write=page)
+    found = json.loads(output.read_text())["found"]
+    assert sum(found["by_part"].values()) == pytest.approx(sum(found["by_operation"].values()))
+    assert found["by_part"][parts.BASE] > 0 and found["by_part"][parts.BATCHED] > 0
+    assert not found["is_compiled"] and parts.COMPILED not in found["by_part"]  # too little work to compile for
+    assert 0 < found["tokens"] <= found["slots"] and found["milliseconds"] > 0
+    assert "### a micro-step of " in page.read_text() and "at the peak of a large matmul" in page.read_text()
+
+
+def test_more_micro_steps_than_a_trial_has_are_refused(base, no_children):
+    with pytest.raises(typer.BadParameter, match="got trials of 4 micro-steps, expected at least 8"):
+        parts.main(base=base, dtype="float32", samples=16, steps=2, threads=1)
+
+
+def test_a_page_names_no_folder_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["parts.py", "--gsm8k", str(tmp_path / "train.jsonl"), "--write", "page.md"])
+    writing.finish("parts", "parts", 1, {}, [], tmp_path / "found.json", tmp_path / "page.md")
+    assert "`python -m benchmarks.parts --gsm8k train.jsonl --write page.md`" in (tmp_path / "page.md").read_text()
+    assert json.loads((tmp_path / "found.json").read_text())["command"].endswith("--gsm8k train.jsonl --write page.md")
+
+
+def test_operations_are_told_apart():
+    names = {"aten::mm": parts.BASE, "aten::addmm": parts.BASE, "aten::bmm": parts.BATCHED, "aten::copy_": parts.COPIES}
+    names |= {"aten::baddbmm": parts.BATCHED, "CompiledFunctionBackward": parts.COMPILED, "aten::lerp_": parts.REST}
+    assert {name: parts.part_of(name) for name in names} == names

@@ -9,7 +9,7 @@ import pytest
 from small_study import TEXT, edited, forge_hashes, plan_of, survey_of
 from welltuned import data, plan_cost
 from welltuned import plan as plans
-from welltuned.costs import flops, memory, packing
+from welltuned.costs import activations, flops, memory, packing
 from welltuned.errors import MachineError
 from welltuned.packing import lines
 from welltuned.records import Config, Role, Trial
@@ -78,7 +78,7 @@ PASSING = ("activation_bytes", "attention_bytes", "logits_bytes", "dequantised_b
 
 
 def without_overhead(found: memory.Memory) -> dict[str, float]:
-    exact = ("runtime_bytes", "base_bytes", "is_freed")
+    exact = ("runtime_bytes", "compiler_bytes", "base_bytes", "is_freed")
     factors = {name: memory.HOLES if name in PASSING else memory.HELD_OVERHEAD for name in vars(found)}
     return {name: value / factors[name] for name, value in vars(found).items() if name not in exact}
 
@@ -119,7 +119,7 @@ def test_memory_of_other_methods_dtypes_and_devices(config):
     scores = 6 * 2 * 100  # bytes, heads, keys of each query
     assert without_overhead(narrow)["attention_bytes"] == pytest.approx(4 * 100 * (3 + 1) * scores, rel=1e-4)
     assert memory.estimate([config.replace(dtype="bfloat16")], survey, 4, "cuda:0").attention_bytes == 0
-    assert memory.MULTIPLE == lines.MULTIPLE
+    assert activations.MULTIPLE == lines.MULTIPLE
     on_lines = memory.estimate([config], dataclasses.replace(survey, reads_lines=True), 4)  # its output, in rows
     assert without_overhead(on_lines)["attention_bytes"] == pytest.approx(4 * 112 * (3 + 1) * 4 * 64, rel=1e-4)
     assert without_overhead(narrow)["copy_bytes"] == pytest.approx(without_overhead(plain)["adapter_bytes"] / 2, abs=1)
@@ -132,7 +132,7 @@ def test_on_a_gpu_an_update_takes_the_place_of_what_the_micro_step_freed(config)
     for device, combine in (("cpu", sum), ("cuda:0", max)):
         found = memory.estimate(many, survey, 8, device)
         moment = combine((sum(vars(found)[name] for name in step), found.update_bytes))
-        held = sum(list(found.terms().values())[:6])
+        held = sum(list(found.terms().values())[:7])
         assert found.total_bytes == held + moment
 
 
@@ -142,6 +142,17 @@ def test_recomputed_layers_keep_their_inputs_and_two_layers(config):
     recomputed = memory.estimate([config], survey, 4, recompute=True)
     layer = without_overhead(kept)["activation_bytes"] / (400 * 31)
     assert without_overhead(recomputed)["activation_bytes"] == pytest.approx(400 * (30 * 4 * 64 + 2 * layer), rel=1e-4)
+
+
+def test_compiled_blocks_keep_less_and_the_compiler_has_a_term(config):
+    survey = survey_of(config)
+    plain, compiled = (memory.estimate([config] * 2, survey, 4, compiled=flag) for flag in (False, True))
+    layer = 4 * (8 * 64 + 3 * 172) + 4 * 8  # no residuals of their own; one less of the MLP's size
+    kept = 8 * 100 * (3 + 1) * layer
+    assert compiled.activation_bytes == pytest.approx(memory.COMPILED_HOLES * kept, rel=1e-4)
+    assert (plain.compiler_bytes, compiled.compiler_bytes) == (0, memory.COMPILER_BYTES)
+    assert compiled.validation_bytes == plain.validation_bytes  # validation is not compiled
+    assert "compiler" in compiled.terms()
 
 
 def test_memory_grows_with_rows_and_trials(config):
@@ -269,6 +280,19 @@ def test_packs_that_train_for_long_are_compiled(config, num_train, dropout, comp
     (job,) = packing.pack([trial], survey_of(config), 64 * GIB)
     assert job.compiled is compiled
     assert all(part.compiled is compiled for part in packing.smaller(job))
+
+
+def test_packs_fit_uncompiled_and_are_compiled_where_the_compiler_fits_too(config):
+    trial = Trial(config.replace(num_train=400_000), Role.SELECT)
+    survey = survey_of(config)
+    (job,) = packing.pack([trial], survey, 64 * GIB)
+    rows = job.micro_rows
+    plain, compiled = (
+        memory.estimate([trial.config], survey, rows, compiled=flag).total_bytes for flag in (False, True)
+    )
+    assert job.compiled and compiled > plain  # a small pack: the compiler takes more than compiled blocks save
+    (tight,) = packing.pack([trial], survey, plain)
+    assert tight == dataclasses.replace(job, compiled=False)
 
 
 def test_an_id_depends_on_members_and_rows(monkeypatch):

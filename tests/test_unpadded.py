@@ -216,6 +216,14 @@ def test_doctor_compares_lines_and_padded_rows(monkeypatch):
     assert rows_padded not in found(tiny.packed())  # loaded with it, the base is found not to read lines
 
 
+def test_doctor_says_how_rows_are_read():
+    told = {doctor.how_rows_are_read(model.base).measured for model in (tiny.packed(tiny.llama()), tiny.packed())}
+    model = tiny.packed()
+    model.base.reads_lines = False
+    assert told == {"one behind the other"}
+    assert doctor.how_rows_are_read(model.base).measured == "padded to the longest"
+
+
 def test_lines_need_fewer_slots_than_padded_rows():
     """32 rows of 5 to 12 tokens, four of each of eight trials."""
     of = table(tuple(np.random.default_rng(0).integers(20, 90, 32)))

@@ -137,7 +137,8 @@ def _cost(plan: Plan, memory_bytes: int, speeds: Mapping[str, Speed] | float, de
 
 def _pack_memory(job: TrainJob, plan: Plan, device: str) -> memory.Memory:
     configs = [trial.config for trial in job.trials]
-    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows, device, job.recompute)
+    how = device, job.recompute, job.compiled
+    return memory.estimate(configs, plan.survey_of(configs[0]), job.micro_rows, *how)
 
 
 def exam_flops(config: Config, survey: Survey) -> float:

@@ -3,8 +3,8 @@
 Some terms are held all the time; of the others the largest moment counts: a micro-step, an update, a validation pass,
 or the start. N trials, m rows of each per micro-step, in a line each or padded. The base is held once; all else grows
 with N.
-The counts follow the code, by what it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`); what is
-said to be measured is from `scripts/measure_memory.py`, on two CPU cores, torch 2.13.
+What a micro-step keeps for the backward pass is counted in activations.py; what is said to be measured is from
+`scripts/measure_memory.py`, on two CPU cores, torch 2.13.
 """
 
 import functools
@@ -13,26 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
+from welltuned.costs.activations import BYTES, kept_bytes, padded_bytes
 from welltuned.costs.flops import num_frozen, num_trainable, ranks, trains_whole
 from welltuned.records import Config, Site, Survey
 
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 RUNTIME_BYTES = 430 * 2**20  # measured: the interpreter, torch and its thread pools, transformers, without a model
 # What the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap, which a
 # larger update does not fit into, so that a micro-step and an update add up; what stays is packed closely. Measured on
 # six packs of `scripts/measure_memory.py`. On a GPU there are fewer holes; assumed.
 HELD_OVERHEAD, HOLES = 1.1, 1.4
+# Compiled blocks take few large tensors, in the same order each time. What the compiler keeps beside them are its
+# modules and what it knows of the code. Both measured on three packs of the script's CHECKS, and on those of
+# `make bench`, which are longer and hold more of what oneDNN keeps for each shape.
+COMPILED_HOLES, COMPILER_BYTES = 1.0, 250 * 2**20
 GPU_OVERHEAD = 1.2
-# Values kept for the backward pass, per token and layer of a Llama block: two residuals where they enter a norm, in
-# float32 or better; two norms' outputs, queries, keys, values and the attention's output, of the hidden size; the
-# gate, its activation, the other half and their product, of the MLP's size. Counted.
-WIDE_HIDDEN, HIDDEN, INNER = 2, 6, 4
-# Of these, where rows lie one behind the other, queries, keys and values are kept in rows padded to the longest; fused
-# attention keeps its output in rows beside that in lines. Counted. Lengths are rounded up as in packing/lines.py.
-IN_ROWS, FUSED_IN_ROWS, MULTIPLE = 3, 1, 16
-# For each score: softmax in float32 and its bfloat16 copy, or on lines of several rows the latter alone. Counted; fused
-# attention keeps none.
-PLAIN_ATTENTION_BYTES, LINES_ATTENTION_BYTES = 6, 2
 CPU_NUMBERS, GPU_NUMBERS = 1 << 22, 1 << 26  # of objectives/causal_lm.py
 LOGITS_BYTES = 12  # for each logit of a chunk: itself, its float32 copy, and the gradient in both. Counted
 PASS_TOKENS = 16_384  # of evaluate/nll.py
@@ -48,6 +42,7 @@ class Memory:
     """The terms of a pack's memory in bytes; each but the base includes the allocator's overhead."""
 
     runtime_bytes: int
+    compiler_bytes: int
     base_bytes: int
     adapter_bytes: int
     anchor_bytes: int
@@ -84,6 +79,7 @@ class Memory:
         moments += [step, update] if self.is_freed else [step | update]
         held = {
             "runtime": self.runtime_bytes,
+            "compiler": self.compiler_bytes,
             "base model": self.base_bytes,
             "adapters": self.adapter_bytes,
             "anchors": self.anchor_bytes,
@@ -94,11 +90,17 @@ class Memory:
 
 
 def estimate(
-    configs: Sequence[Config], survey: Survey, micro_rows: int, device: str = "cpu", recompute: bool = False
+    configs: Sequence[Config],
+    survey: Survey,
+    micro_rows: int,
+    device: str = "cpu",
+    recompute: bool = False,
+    compiled: bool = False,
 ) -> Memory:
     """Return the memory of a pack with these members, at its longest micro-step.
 
-    `recompute` keeps only what enters each layer, and computes the layer again in the backward pass.
+    `recompute` keeps only what enters each layer, and computes the layer again in the backward pass; `compiled` says
+    that the blocks are.
     """
     width, quantised = BYTES[configs[0].dtype], configs[0].quantization == "int8"
     wide = max(width, 4)  # adapters are never narrower than float32
@@ -106,7 +108,7 @@ def estimate(
     values = sum(adapter_values(config, survey) for config in configs)
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
-    activations, attention = _kept_bytes(configs, survey, micro_rows, device, recompute)
+    activations, attention = kept_bytes(configs, survey, micro_rows, device, recompute, compiled)
     most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
     logits = LOGITS_BYTES * min(most_logits, rows * survey.mean_target_tokens * survey.vocab_size)
     base = width * survey.num_parameters
@@ -129,55 +131,26 @@ def estimate(
         "update_bytes": adapters * UPDATE_COPIES,
         "start_bytes": max(wide * values + _seen_bytes(configs, survey), reading - 4 * adapters),
     }
+    kept_terms = {"activation_bytes": activations, "attention_bytes": attention}
     passing_terms = {
-        "activation_bytes": activations,
-        "attention_bytes": attention,
         "logits_bytes": logits,
         "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
-        "validation_bytes": pass_tokens * _padded_bytes(configs, survey, device) + logits,
+        "validation_bytes": pass_tokens * padded_bytes(configs, survey, device) + logits,
     }
-    overhead, holes = (HELD_OVERHEAD, HOLES) if device == "cpu" else (GPU_OVERHEAD, GPU_OVERHEAD)
-    terms = {name: round(overhead * value) for name, value in held_terms.items()}
-    terms |= {name: round(holes * value) for name, value in passing_terms.items()}
-    return Memory(runtime_bytes=RUNTIME_BYTES, base_bytes=held, is_freed=device != "cpu", **terms)
+    terms: dict[str, int] = {}
+    factors = _overheads(device, compiled)
+    for factor, named in zip(factors, (held_terms, kept_terms, passing_terms), strict=True):
+        terms |= {name: round(factor * value) for name, value in named.items()}
+    compiler = COMPILER_BYTES if compiled and device == "cpu" else 0  # it is the host's
+    terms |= {"runtime_bytes": RUNTIME_BYTES, "compiler_bytes": compiler, "base_bytes": held}
+    return Memory(is_freed=device != "cpu", **terms)
 
 
-def _kept_bytes(
-    configs: Sequence[Config], survey: Survey, micro_rows: int, device: str, recompute: bool
-) -> tuple[float, float]:
-    """Return what a micro-step keeps for the backward pass: outside attention, and what attention keeps beside that.
-
-    On lines (models/unpadded.py) some of it is kept in rows.
-    """
-    width, hidden = BYTES[configs[0].dtype], survey.hidden_size
-    joined = survey.reads_lines and micro_rows > 1
-    num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
-    inputs = width * hidden * survey.num_layers if recompute else 0
-    in_rows = IN_ROWS * width * hidden if joined else 0
-    longest = _rounded(survey.longest_tokens) if joined else survey.longest_tokens
-    row_tokens = len(configs) * micro_rows * longest
-    tokens = len(configs) * _line_tokens(survey, micro_rows) if joined else row_tokens
-    outside = tokens * (inputs + num_layers * (_layer_bytes(configs, survey) - in_rows))
-    attention = _scores_bytes(configs[0], survey, device, longest, joined)
-    return outside + row_tokens * num_layers * in_rows, row_tokens * num_layers * attention
-
-
-def _padded_bytes(configs: Sequence[Config], survey: Survey, device: str) -> float:
-    """Return what one layer keeps for each token of padded rows."""
-    return _layer_bytes(configs, survey) + _scores_bytes(configs[0], survey, device, survey.longest_tokens, False)
-
-
-def _line_tokens(survey: Survey, micro_rows: int) -> int:
-    """Return the token slots of a trial in the longest micro-step, its rows one behind the other.
-
-    A sum of rows is further from its mean with the root of their number. Assumed; exact for one row.
-    """
-    spread = micro_rows**0.5 * (survey.longest_tokens - survey.mean_tokens)
-    return _rounded(micro_rows * survey.mean_tokens + spread)
-
-
-def _rounded(num_tokens: float) -> int:
-    return math.ceil(num_tokens / MULTIPLE) * MULTIPLE
+def _overheads(device: str, compiled: bool) -> tuple[float, float, float]:
+    """Return what the allocator makes of what is held, of what blocks keep for the backward pass, and of the rest."""
+    if device != "cpu":
+        return GPU_OVERHEAD, GPU_OVERHEAD, GPU_OVERHEAD
+    return HELD_OVERHEAD, COMPILED_HOLES if compiled else HOLES, HOLES
 
 
 def _quantised_bytes(survey: Survey, width: int) -> int:
@@ -217,49 +190,6 @@ def _look(config: Config) -> tuple[str, int, tuple[object, ...]] | None:
 def _looks(method: str) -> tuple[str, int]:
     plugin = plugins.load("methods", method)
     return plugin.looks_at, plugin.samples
-
-
-def _layer_bytes(configs: Sequence[Config], survey: Survey) -> float:
-    """Return what one layer of the base, with its adapters, keeps for each token."""
-    width, hidden = BYTES[configs[0].dtype], survey.hidden_size
-    base = max(width, 4) * WIDE_HIDDEN * hidden + width * (HIDDEN * hidden + INNER * _inner_size(survey))
-    return base + _adapter_inner_bytes(configs, survey) / survey.num_layers
-
-
-def _inner_size(survey: Survey) -> float:
-    """Return the size of the MLP: the widest site, or what the number of weights says where the MLP has no site."""
-    widest = max(max(site.num_out, site.num_in) for site in survey.sites)
-    by_weights = (survey.num_base_weights / (survey.num_layers * survey.hidden_size) - 4 * survey.hidden_size) / 3
-    return max(widest, by_weights)
-
-
-def _adapter_inner_bytes(configs: Sequence[Config], survey: Survey) -> float:
-    """Return what the adapters keep for each token over all sites, the mean of the pack's trials."""
-    kept = [_num_kept(config.method, config.rank, survey.sites) for config in configs]
-    return BYTES[configs[0].dtype] * sum(kept) / len(kept)
-
-
-@functools.cache
-def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
-    """Count A x, of the rank, or of both A's where anchored, and kept outputs of the base; or what the method says."""
-    plugin = plugins.load("methods", method)
-    if plugin.num_kept is not None:
-        return sum(plugin.num_kept(site.num_out, site.num_in, rank) for site in sites)
-    form = plugin.parametrisation()
-    outputs = sum(site.num_out for site in sites) if form.keeps_output else 0
-    # DoRA's anchor q is a vector, which x does not meet.
-    return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
-
-
-def _scores_bytes(config: Config, survey: Survey, device: str, longest: int, joined: bool) -> float:
-    """Return what attention within one layer keeps for each token of a row, beside its inputs and its output.
-
-    `joined` says that rows lie one behind the other.
-    """
-    plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
-    if not plain:
-        return FUSED_IN_ROWS * BYTES[config.dtype] * survey.hidden_size if joined else 0.0
-    return (LINES_ATTENTION_BYTES if joined else PLAIN_ATTENTION_BYTES) * survey.num_heads * longest
 
 
 def adapter_values(config: Config, survey: Survey) -> int:

@@ -35,13 +35,13 @@ class Room:
     device: str
     target_tokens: int
 
-    def fits(self, configs: Sequence[Config], micro_rows: int, recompute: bool) -> bool:
+    def fits(self, configs: Sequence[Config], micro_rows: int, recompute: bool, compiled: bool = False) -> bool:
         """Say whether a pack of these trials fits."""
-        return self.needed_bytes(configs, micro_rows, recompute) <= self.memory_bytes
+        return self.needed_bytes(configs, micro_rows, recompute, compiled) <= self.memory_bytes
 
-    def needed_bytes(self, configs: Sequence[Config], micro_rows: int, recompute: bool) -> int:
+    def needed_bytes(self, configs: Sequence[Config], micro_rows: int, recompute: bool, compiled: bool = False) -> int:
         """Return what a pack of these trials takes."""
-        return memory.estimate(configs, self.survey, micro_rows, self.device, recompute).total_bytes
+        return memory.estimate(configs, self.survey, micro_rows, self.device, recompute, compiled).total_bytes
 
 
 def pack(
@@ -108,6 +108,10 @@ def _place(config: Config) -> tuple[object, ...]:
 
 
 def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
+    """Put trials together that fit uncompiled, as a worker without a compiler runs them.
+
+    They are compiled where that pays and where the compiler, which takes some memory itself, fits, too.
+    """
     usual = max(1, USUAL_ROWS * room.target_tokens // MOST_TOKENS)
     rows = min(usual, *(trial.config.batch_size for trial in members))
     is_alone = trains_whole(members[0].config)
@@ -121,7 +125,8 @@ def _pack_bucket(members: list[Trial], room: Room) -> Iterator[TrainJob]:
             rows -= 1
         rows = _without_waste(configs, rows)
         ordered = sorted(part, key=lambda trial: (*_place(trial.config)[:2], _cohort(trial.config)))
-        yield dataclasses.replace(make_job(ordered, rows), compiled=compiled, recompute=recompute)
+        fits = compiled and room.fits(configs, rows, recompute, compiled)
+        yield dataclasses.replace(make_job(ordered, rows), compiled=fits, recompute=recompute)
 
 
 def _fit(configs: Sequence[Config], room: Room, most: int) -> tuple[int, bool]:

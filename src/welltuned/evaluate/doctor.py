@@ -20,7 +20,7 @@ from welltuned.evaluate.conformance import (
     trial_of,
 )
 from welltuned.models import base as bases
-from welltuned.models.base import adapt
+from welltuned.models.base import Base, adapt
 from welltuned.packing import probe
 from welltuned.packing.batch import RowTable
 from welltuned.packing.linear import PackedModel
@@ -41,11 +41,17 @@ def check(config: Config) -> tuple[Check, ...]:
 
 
 def check_on(config: Config, method: str) -> tuple[Check, ...]:
-    """Run one method's conformance on the base of a configuration; the base's own probes come first."""
+    """Say how the base of a configuration reads rows, and run one method's conformance on it; its probes come first."""
     arguments = (config.base, config.revision, config.dtype, config.target_modules)
     model = PackedModel(bases.load(*arguments, quantization=config.quantization))
     probe.check(model)
-    return check_method(model, config, method)
+    return how_rows_are_read(model.base), *check_method(model, config, method)
+
+
+def how_rows_are_read(base: Base) -> Check:
+    """Say whether the base reads the rows of a trial in lines; either way is right, padding takes longer."""
+    told = "one behind the other" if base.reads_lines else "padded to the longest"
+    return Check("how a trial's rows are read", True, told, "either")
 
 
 def packed_equals_alone(config: Config) -> list[Check]:
