@@ -122,6 +122,10 @@ def test_memory_of_other_methods_dtypes_and_devices(config):
     assert activations.MULTIPLE == lines.MULTIPLE
     on_lines = memory.estimate([config], dataclasses.replace(survey, reads_lines=True), 4)  # its output, in rows
     assert without_overhead(on_lines)["attention_bytes"] == pytest.approx(4 * 112 * (3 + 1) * 4 * 64, rel=1e-4)
+    one_row = dataclasses.replace(survey, reads_lines=True)
+    for dtype, scores in (("bfloat16", 2 * 2 * 112), ("float32", 0)):  # one row of each trial: a line in bfloat16 only
+        found = memory.estimate([config.replace(dtype=dtype)], one_row, 1)
+        assert without_overhead(found)["attention_bytes"] == pytest.approx(112 * (3 + 1) * scores, rel=1e-4)
     assert without_overhead(narrow)["copy_bytes"] == pytest.approx(without_overhead(plain)["adapter_bytes"] / 2, abs=1)
 
 

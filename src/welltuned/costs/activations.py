@@ -47,7 +47,7 @@ def kept_bytes(
     On lines (models/unpadded.py) some of it is kept in rows.
     """
     width, hidden, kept = BYTES[configs[0].dtype], survey.hidden_size, COMPILED if compiled else PLAIN
-    joined = survey.reads_lines and micro_rows > 1
+    joined = survey.reads_lines and (micro_rows > 1 or _is_plain(configs[0], device))
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * hidden * survey.num_layers if recompute else 0
     in_rows = IN_ROWS * width * hidden if joined else 0
@@ -111,12 +111,16 @@ def _num_kept(method: str, rank: int, sites: tuple[Site, ...]) -> int:
     return rank * (2 if set(form.anchors) - {"q"} else 1) * len(sites) + outputs
 
 
+def _is_plain(config: Config, device: str) -> bool:
+    """Say whether attention keeps its scores although there is a fused one (models/attention.py)."""
+    return device == "cpu" and config.dtype == "bfloat16"
+
+
 def _scores_bytes(config: Config, survey: Survey, device: str, longest: int, joined: bool) -> float:
     """Return what attention within one layer keeps for each token of a row, beside its inputs and its output.
 
     `joined` says that rows lie one behind the other.
     """
-    plain = (device == "cpu" and config.dtype == "bfloat16") or not survey.has_fused_attention  # models/attention.py
-    if not plain:
+    if not _is_plain(config, device) and survey.has_fused_attention:
         return FUSED_IN_ROWS * BYTES[config.dtype] * survey.hidden_size if joined else 0.0
     return (LINES_ATTENTION_BYTES if joined else PLAIN_ATTENTION_BYTES) * survey.num_heads * longest

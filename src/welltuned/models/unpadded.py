@@ -174,6 +174,15 @@ def _hidden(num_tokens: int, window: int | None, device: torch.device) -> Tensor
     return hidden_TT if window is None else hidden_TT | (ahead_TT <= -window)
 
 
+def pays(dtype: torch.dtype, device: torch.device, micro_rows: int) -> bool:
+    """Say whether lines are better than padded rows, for a model that reads both.
+
+    Several rows of a trial take fewer slots. One row takes as many; but where attention is plain, this one keeps its
+    scores once, in bfloat16, and transformers' own in float32, too.
+    """
+    return micro_rows > 1 or best_attention(dtype, device.type) == "eager"
+
+
 def may_read_lines(network: PreTrainedModel) -> bool:
     """Say whether the model's code and settings let it read lines, before there are numbers to try it with."""
     settings = network.config.get_text_config().to_dict()

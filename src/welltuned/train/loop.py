@@ -15,6 +15,7 @@ import torch
 
 from welltuned.costs.pace import Pace
 from welltuned.evaluate.nll import sums, validation_nll
+from welltuned.models import unpadded
 from welltuned.objectives import causal_lm
 from welltuned.packing import adapter_file, lines, optimizer
 from welltuned.packing.adapter_file import Moments
@@ -44,7 +45,8 @@ class PackRun:
         self.model, self.job, self.train, self.validation, self.runtime = model, job, train, validation, runtime
         self.base_nll = validation_nll(model, None, validation)[0]
         trials = grouped(job.trials)
-        self.joined = model.base.reads_lines and job.micro_rows > 1
+        base = model.base
+        self.joined = base.reads_lines and unpadded.pays(base.dtype, base.device, job.micro_rows)
         self.runners = []
         for trial in trials:
             planned = cursor.turns(trial.config, train.num_targets, train.lengths, job.micro_rows, self.joined)
