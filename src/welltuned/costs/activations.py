@@ -16,8 +16,8 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
 # Of what a block keeps (below), on lines queries, keys and values are kept in rows padded to the longest; fused
 # attention keeps its output in rows beside that in lines. Counted. Lengths are rounded up as in packing/lines.py.
 IN_ROWS, FUSED_IN_ROWS, MULTIPLE = 3, 1, 16
-# For each score: softmax in float32 and its bfloat16 copy, or on lines of several rows the latter alone. Counted; fused
-# attention keeps none.
+# For each score: softmax in float32 and its bfloat16 copy, or on lines the latter alone. Counted; fused attention keeps
+# none.
 PLAIN_ATTENTION_BYTES, LINES_ATTENTION_BYTES = 6, 2
 
 
