@@ -21,14 +21,11 @@ import typer
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import cases, child, packed_vs_peft, work, writing
-from welltuned import data
+from welltuned import worker
 from welltuned.costs import flops, packing
 from welltuned.executors.machine import memory_bytes, num_threads
-from welltuned.models import base as bases
 from welltuned.packing import lines
-from welltuned.packing.batch import RowTable
-from welltuned.packing.linear import PackedModel
-from welltuned.records import Role, Runtime, Survey, TrainJob, Trial
+from welltuned.records import Role, Runtime, Survey, Trial
 from welltuned.train.loop import PackRun
 
 OPERATIONS = 25  # printed, those that take longest
@@ -43,10 +40,10 @@ BASE, BATCHED, COPIES, COMPILED, REST = (
 )
 # The first that is found in an operation's name says what it is for.
 PARTS = (
+    ("CompiledF", COMPILED),  # whose names end in a hash, of any letters
     ("bmm", BATCHED),
     ("mm", BASE),
     ("linear", BASE),
-    ("CompiledF", COMPILED),
     ("copy", COPIES),
     ("index", COPIES),
     ("gather", COPIES),
@@ -88,7 +85,9 @@ def look(case: cases.Case, threads: int, steps: int) -> Found:
     surveyed = packed_vs_peft.look(configs[0])
     job = packing.pack([Trial(config, Role.SELECT) for config in configs], surveyed, memory_bytes("cpu"))[0]
     with tempfile.TemporaryDirectory() as blobs:
-        run = _run(job, Runtime("cpu", threads, 1e9, blobs))
+        runtime = Runtime("cpu", threads, 1e9, blobs)
+        model, train, validation = worker.inputs(job, runtime)
+        run = PackRun(model, job, train, validation, runtime)
         needed = WARM + 2 * steps
         if run.num_micro_steps < needed:
             raise typer.BadParameter(f"got trials of {run.num_micro_steps} micro-steps, expected at least {needed}")
@@ -104,15 +103,6 @@ def look(case: cases.Case, threads: int, steps: int) -> Found:
     tokens, slots, useful = (statistics.fmean(values) for values in zip(*counted, strict=True))
     times = 1e3 * seconds, dict(by_part), dict(by_operation)
     return Found(len(job.trials), job.micro_rows, run.compiled, *times, tokens, slots, useful)
-
-
-def _run(job: TrainJob, runtime: Runtime) -> PackRun:
-    configs = [trial.config for trial in job.trials]
-    first = configs[0]
-    base = bases.load(first.base, first.revision, first.dtype, first.target_modules, runtime.device, first.quantization)
-    rows = data.load(data.widest(configs), base.tokenizer, ("train", "validation"))
-    tables = [RowTable(rows[split], base.tokenizer.eos_token_id, base.device) for split in ("train", "validation")]
-    return PackRun(PackedModel(base), job, *tables, runtime)
 
 
 def _advance(run: PackRun, steps: int) -> float:

@@ -5,12 +5,15 @@ import itertools
 import random
 
 import pytest
+import torch
 
 from small_study import TEXT, edited, forge_hashes, plan_of, survey_of
 from welltuned import data, plan_cost
 from welltuned import plan as plans
 from welltuned.costs import activations, flops, memory, packing
 from welltuned.errors import MachineError
+from welltuned.models import unpadded
+from welltuned.models.base import DTYPES
 from welltuned.packing import lines
 from welltuned.records import Config, Role, Trial
 from welltuned.spec import Spec
@@ -127,6 +130,14 @@ def test_memory_of_other_methods_dtypes_and_devices(config):
         found = memory.estimate([config.replace(dtype=dtype)], one_row, 1)
         assert without_overhead(found)["attention_bytes"] == pytest.approx(112 * (3 + 1) * scores, rel=1e-4)
     assert without_overhead(narrow)["copy_bytes"] == pytest.approx(without_overhead(plain)["adapter_bytes"] / 2, abs=1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("micro_rows", [1, 2])
+def test_the_plan_and_the_trainer_agree_on_who_reads_lines(config, dtype, device, micro_rows):
+    planned = activations.pays(config.replace(dtype=dtype), device, micro_rows)
+    assert planned == unpadded.pays(DTYPES[dtype], torch.device(device), micro_rows)
 
 
 def test_on_a_gpu_an_update_takes_the_place_of_what_the_micro_step_freed(config):

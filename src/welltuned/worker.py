@@ -103,16 +103,22 @@ def _peak_bytes(runtime: Runtime) -> int:
 
 
 def _train(job: TrainJob, runtime: Runtime) -> Iterator[Event]:
-    configs = [trial.config for trial in job.trials]
     if job.compiled:
         blocks.get_ready(torch.device(runtime.device))
+    model, train, validation = inputs(job, runtime)
+    yield Progress(job.id, 0.0, 0.0, _beginning(job, model))
+    yield from PackRun(model, job, train, validation, runtime).events()
+
+
+def inputs(job: TrainJob, runtime: Runtime) -> tuple[PackedModel, RowTable, RowTable]:
+    """Return what a pack is trained on: its base, training rows and validation rows."""
+    configs = [trial.config for trial in job.trials]
     model = _model(configs[0], runtime)
     plan.check_data(configs[0])
     tokenizer = model.base.tokenizer
     rows = data.load(data.widest(configs), tokenizer, TRAINING_SPLITS)
     train, validation = (RowTable(rows[split], _pad_id(tokenizer), model.base.device) for split in TRAINING_SPLITS)
-    yield Progress(job.id, 0.0, 0.0, _beginning(job, model))
-    yield from PackRun(model, job, train, validation, runtime).events()
+    return model, train, validation
 
 
 def _beginning(job: TrainJob, model: PackedModel) -> str:

@@ -47,7 +47,7 @@ def kept_bytes(
     On lines (models/unpadded.py) some of it is kept in rows.
     """
     width, hidden, kept = BYTES[configs[0].dtype], survey.hidden_size, COMPILED if compiled else PLAIN
-    joined = survey.reads_lines and (micro_rows > 1 or _is_plain(configs[0], device))
+    joined = survey.reads_lines and pays(configs[0], device, micro_rows)
     num_layers = 2 if recompute else survey.num_layers + 1  # one more, for its gradients
     inputs = width * hidden * survey.num_layers if recompute else 0
     in_rows = IN_ROWS * width * hidden if joined else 0
@@ -57,6 +57,11 @@ def kept_bytes(
     outside = tokens * (inputs + num_layers * (_layer_bytes(configs, survey, kept) - in_rows))
     attention = _scores_bytes(configs[0], survey, device, longest, joined)
     return outside + row_tokens * num_layers * in_rows, row_tokens * num_layers * attention
+
+
+def pays(config: Config, device: str, micro_rows: int) -> bool:
+    """Say whether rows are read as lines by a base that can (models/unpadded.py)."""
+    return micro_rows > 1 or _is_plain(config, device)
 
 
 def padded_bytes(configs: Sequence[Config], survey: Survey, device: str) -> float:
