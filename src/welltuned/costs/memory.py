@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from welltuned import plugins
+from welltuned.costs import strands
 from welltuned.costs.activations import BYTES, kept_bytes, padded_bytes
 from welltuned.costs.flops import num_frozen, num_trainable, ranks, trains_whole
 from welltuned.records import Config, Site, Survey
@@ -109,7 +110,7 @@ def estimate(
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
     activations, attention = kept_bytes(configs, survey, micro_rows, device, recompute, compiled)
-    most_logits = CPU_NUMBERS if device == "cpu" else GPU_NUMBERS
+    most_logits = CPU_NUMBERS * strands.number([len(configs)], strands.MOST, device) if device == "cpu" else GPU_NUMBERS
     logits = LOGITS_BYTES * min(most_logits, rows * survey.mean_target_tokens * survey.vocab_size)
     base = width * survey.num_parameters
     held = _quantised_bytes(survey, width) if quantised else base

@@ -5,6 +5,9 @@ causal language model of transformers, from a local folder, the hub (pinned revi
 Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen positions.
 """
 
+import copy
+import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +86,15 @@ class Base:
     def parent(self, site: str) -> tuple[nn.Module, str]:
         """Return the module that holds the site, and the site's name in it."""
         return self.parents[site]
+
+    def twin(self) -> "Base":
+        """Return a base with modules of its own on the same weights, for another thread to call at the same time."""
+        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
+        parents = {
+            site: (model.get_submodule(site.rpartition(".")[0]), name) for site, (_, name) in self.parents.items()
+        }
+        return dataclasses.replace(self, model=model, decoder=model.get_decoder(), parents=parents)
 
     def in_place(self, site: str) -> nn.Module:
         """Return the module that is called at the site: its own, or what has taken its place."""

@@ -8,6 +8,7 @@ Shape letters: N lines, S token slots of a line, R rows, T tokens of a row, P = 
 keys and values, D size of a head, F = heads x D. A gathers B: one of them is P, the other Q.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ class Places:
     taken_NS: Tensor  # whether the slot has a token
 
 
-class _Bound:
-    """The places of the lines that are being read: attention functions are given tensors of the model only."""
+class _Bound(threading.local):
+    """The places of the lines that a thread is reading: attention functions are given tensors of the model only."""
 
     def __init__(self) -> None:
         self.places: Places | None = None

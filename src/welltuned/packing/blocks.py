@@ -2,7 +2,8 @@
 
 All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all; it is made
 for lines and rows of any length (unpadded.py), and for one number of trials. On a CPU this needs a C++ compiler;
-without one the blocks run as they are. The compiler keeps a limited number of graphs for the life of a process and then
+without one the blocks run as they are. What calls the compiled kernels is C++ there, too: it lets other threads run
+Python meanwhile (train/crew.py). The compiler keeps a limited number of graphs for the life of a process and then
 runs others uncompiled: every pack begins anew (`forget`), so that what it computes does not depend on packs before it.
 """
 
@@ -50,7 +51,7 @@ class Blocks:
     """The blocks of a base's decoder: run as they are, compiled, or computed again in the backward pass."""
 
     def __init__(self, base: Base) -> None:
-        self.modules = _find(base)
+        self.modules, self.device = _find(base), base.device
         self.forwards: list[Callable[..., Any]] = []
 
     def forget(self) -> None:
@@ -69,7 +70,8 @@ class Blocks:
             return
         if compiled and not self.forwards:
             torch._dynamo.config.recompile_limit = MOST_GRAPHS
-            self.forwards = [torch.compile(block.forward, dynamic=False) for block in self.modules]
+            options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
+            self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]
         forwards = self.forwards if compiled else [block.forward for block in self.modules]
         for block, forward in zip(self.modules, forwards, strict=True):
             block.forward = _recomputed(forward) if recompute else forward
@@ -85,6 +87,22 @@ class Blocks:
                 hook.remove()
             for block in self.modules:
                 del block.forward
+
+
+@contextmanager
+def no_compiling() -> Iterator[None]:
+    """Let threads run compiled blocks inside this context; a block without code that fits raises (`asks_to_compile`).
+
+    While one thread compiles, another must not run what is compiled: the compiler tells the two apart in one place for
+    all threads.
+    """
+    with torch.compiler.set_stance("fail_on_recompile"):
+        yield
+
+
+def asks_to_compile(error: BaseException) -> bool:
+    """Say whether a block would have had to be compiled."""
+    return isinstance(error, RuntimeError) and "fail_on_recompile" in str(error)
 
 
 def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -91,9 +91,14 @@ class Group:
         return flat_NP[:, offset : offset + size].view(flat_NP.shape[0], *shape)
 
     @property
+    def num_trials(self) -> int:
+        """Return N."""
+        return self.flat_NP.shape[0]
+
+    @property
     def stop(self) -> int:
         """Return the pack position after the group's last trial."""
-        return self.start + self.flat_NP.shape[0]
+        return self.start + self.num_trials
 
     def tensors(self, site: str) -> State:
         """Return the site's tensors, trained and anchors, stacked over the group's trials."""
@@ -136,6 +141,20 @@ class Group:
         buffers = (flat, grad, moment1, moment2)
         rest = (scalings, self.layout, anchors, ranks, shared, self.parts)
         return Group(self.parametrisation, start, *buffers, *rest)
+
+    def share(self, first: int, last: int, start: int) -> "Group":
+        """Return the trials from `first` to before `last`, as views of the same numbers, from `start` of a pack on.
+
+        `data` has a version of its own: else autograd would take an update of other trials for one of these.
+        """
+        cut = slice(first, last)
+        buffers = (self.flat_NP.data, self.grad_NP, self.moment1_NP, self.moment2_NP)
+        flat, grad, moment1, moment2 = (buffer[cut] for buffer in buffers)
+        scalings = {site: scaling_N[cut] for site, scaling_N in self.scalings.items()}
+        anchors = {site: {name: tensor[cut] for name, tensor in state.items()} for site, state in self.anchors.items()}
+        shared = {key: one if one.shape[0] == 1 else one[cut] for key, one in self.shared.items()}
+        rest = (scalings, self.layout, anchors, self.ranks[cut], shared, self.parts)
+        return Group(self.parametrisation, start, flat, grad, moment1, moment2, *rest)
 
     def trial_state(self, position: int) -> dict[str, State]:
         """Return one trial's tensors by site, the rank padding removed."""

@@ -81,6 +81,10 @@ class PackedModel:
             setattr(parent, name, self.linears[site])
         self.blocks = Blocks(base)
 
+    def twin(self) -> "PackedModel":
+        """Return modules of its own on the same weights, which another thread binds to other trials."""
+        return PackedModel(self.base.twin())
+
     def close(self) -> None:
         """Put the base's own modules back."""
         for site, module in self.base.sites.items():

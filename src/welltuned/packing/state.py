@@ -64,6 +64,26 @@ class PackState:
                 start += len(inside)
         return PackState(groups)
 
+    def deal(self, number: int) -> list[tuple["PackState", list[int]]]:
+        """Deal out the trials of every group evenly, which must be possible.
+
+        Return for each share a state that consists of views of these numbers, and the pack positions of its trials.
+        """
+        if number == 1:
+            return [(self, list(range(self.num_trials)))]
+        shares: list[tuple[PackState, list[int]]] = []
+        for place in range(number):
+            groups: list[Group] = []
+            positions: list[int] = []
+            for group in self.groups:
+                each = group.num_trials // number
+                assert each * number == group.num_trials, "a group is dealt out evenly"
+                first = place * each
+                groups.append(group.share(first, first + each, len(positions)))
+                positions += range(group.start + first, group.start + first + each)
+            shares.append((PackState(groups), positions))
+        return shares
+
     def trial_state(self, position: int) -> dict[str, State]:
         """Return the tensors of the trial at a pack position, by site."""
         group, place = self._place(position)
@@ -80,6 +100,12 @@ class PackState:
         group, place = self._place(position)
         for buffer, states in ((group.moment1_NP, moments.first), (group.moment2_NP, moments.second)):
             group.pack(buffer, place, states)
+
+    def zero(self, position: int) -> None:
+        """Make the numbers of the trial at a pack position and their gradients zero."""
+        group, place = self._place(position)
+        group.flat_NP[place] = 0
+        group.grad_NP[place] = 0
 
     def _place(self, position: int) -> tuple[Group, int]:
         group = next(group for group in self.groups if group.start <= position < group.stop)

@@ -63,8 +63,7 @@ def restore(run: PackRun, blob: str) -> None:
     run.micro_step, run.seconds = note["micro_step"], note["seconds"]
     for runner, snapshot in zip(run.runners, note["runners"], strict=True):
         runner.restore(snapshot)
-    run.live = [run.runners[place] for place in note["live"]]
-    run.state = run.state.select(note["live"])
+    run.take(note["live"])
     tensors = load_file(path, device=str(run.model.base.device))
     for place, group in enumerate(run.state.groups):
         for name in BUFFERS:

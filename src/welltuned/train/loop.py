@@ -1,34 +1,29 @@
 """The micro-step loop: one pack, from its first row to every trial's outcome (design D2, D3, D6).
 
 Each micro-step gathers up to m rows of every live trial, runs the base once over all of them, takes the gradients of
-all adapters, and lets those trials step whose effective batch is complete. Trials that end are retired; the block is
-compacted at planned points only, so that a neighbour's end changes no bit of a trial's numbers before them. Shape
-letters: N live trials, K target positions of all rows, trial-major.
+all adapters, and lets those trials step whose effective batch is complete; a large pack's on a CPU in two halves, side
+by side (crew.py). Trials that end are retired; the block is compacted at planned points only, so that a neighbour's end
+changes no bit of a trial's numbers before them.
 """
 
 import math
 import time
-from collections.abc import Iterator
-
-import numpy as np
-import torch
+from collections.abc import Iterator, Sequence
 
 from welltuned.costs.pace import Pace
-from welltuned.evaluate.nll import sums, validation_nll
+from welltuned.evaluate.nll import validation_nll
 from welltuned.models import unpadded
-from welltuned.objectives import causal_lm
-from welltuned.packing import adapter_file, lines, optimizer
+from welltuned.packing import adapter_file
 from welltuned.packing.adapter_file import Moments
 from welltuned.packing.batch import RowTable
 from welltuned.packing.blocks import available
-from welltuned.packing.dropout import Dropout, key
 from welltuned.packing.linear import PackedModel
-from welltuned.packing.lines import Lines
 from welltuned.packing.state import PackState, grouped, initial, num_trainable
 from welltuned.records import Checkpoint, Event, Progress, Runtime, Status, TrainJob
 from welltuned.train import checkpoint, cursor
+from welltuned.train.crew import Crew
 from welltuned.train.runner import Runner
-from welltuned.train.schedule import learning_rate
+from welltuned.train.strand import Manner, freeze_diverged
 
 NUM_COMPACTIONS = 32  # planned points at which retired trials leave: half a period is wasted, 1.6 % on average
 CHECKPOINT_SHARE = 0.05  # of the time may go into checkpoints; they are rarer where they are large
@@ -56,8 +51,9 @@ class PackRun:
         self.live = list(self.runners)  # in the order of the state's positions
         self.state: PackState = initial(model.base, trials, train)
         self.compiled = job.compiled and available(model.base.device)
-        if self.compiled:
-            model.blocks.forget()
+        manner = Manner(job.micro_rows, self.joined, self.compiled, job.recompute)
+        self.crew = Crew(model, runtime.threads, train, manner)
+        self.crew.deal(self.state, self.live)
         self.micro_step = 0
         self.seconds = 0.0  # spent on this pack, earlier processes included
         self.pace = Pace(PACE_SECONDS)  # of tokens, in this process
@@ -72,7 +68,7 @@ class PackRun:
         pause, num_tokens = self.runtime.checkpoint_seconds, 0
         self.pace.add(clock, num_tokens)
         while self.live:
-            num_tokens += self._micro_step()
+            num_tokens += self.advance()
             self.seconds, clock = self.seconds + time.monotonic() - clock, time.monotonic()
             yield from self._evaluations()
             planned = self.micro_step % self.compact_every == 0 or self.micro_step >= self.num_micro_steps
@@ -93,81 +89,11 @@ class PackRun:
     def _progress(self, note: str = "") -> Progress:
         return Progress(self.job.id, self.micro_step / self.num_micro_steps, self.pace.per_second, note)
 
-    def advance(self) -> None:
-        """Make one micro-step and nothing beside it: for those who look at the state on the way."""
-        self._micro_step()
-
-    def _micro_step(self) -> int:
-        """Forward and backward for one turn of every live trial, then the steps due; return the tokens read."""
-        turns = [runner.turn(self.micro_step) for runner in self.live]
-        loss_N = self._backward(self._lines([turn.rows for turn in turns]), [turn.num_targets for turn in turns])
-        for runner, turn, loss in zip(self.live, turns, loss_N, strict=True):
-            runner.read(turn, loss)
-        self._retire_diverged()
-        self._step()
+    def advance(self) -> int:
+        """Make one micro-step and nothing beside it, for those who look at the state on the way; return the tokens."""
+        num_tokens = self.crew.advance(self.micro_step)
         self.micro_step += 1
-        return sum(int(self.train.lengths[turn.rows].sum()) for turn in turns)
-
-    def _lines(self, rows: list[np.ndarray]) -> Lines:
-        """Return the lines of a micro-step, as long as all planned for it need: who has ended changes no bit."""
-        planned = [runner.planned(self.micro_step).rows for runner in self.live]
-        size = lines.needed(self.train, planned, self.joined)
-        return lines.gather(self.train, rows, self.job.micro_rows, size, self.joined)
-
-    def _backward(self, read: Lines, num_targets: list[int]) -> list[float]:
-        """Accumulate the gradients of the lines read; return each trial's share of its effective batch's loss."""
-        base = self.model.base
-        weight_N = torch.tensor([1 / max(1, count) for count in num_targets], dtype=torch.float64, device=base.device)
-        with self.model.bound(self.state, self._dropout(read), self.compiled, self.job.recompute, read.places):
-            features = base.features(read.ids_LS, read.told_LS)
-            chosen_KF = features.flatten(0, 1).index_select(0, read.positions_K)
-            weights_K = weight_N[read.trial_K].to(torch.promote_types(base.dtype, torch.float32))
-            total, loss_K = causal_lm.weighted_loss(chosen_KF, base.head, read.targets_K, weights_K, base.vocab_size)
-            self.state.accumulate(total)
-        return (sums(loss_K, read.trial_K, len(self.live)) * weight_N).tolist()
-
-    def _dropout(self, read: Lines) -> Dropout | None:
-        """Return the dropout of this micro-step, or None where no live trial has any."""
-        if not any(runner.config.dropout for runner in self.live):
-            return None
-        keys = []
-        for runner in self.live:
-            turn = runner.turn(self.micro_step)
-            empty = [0] * (self.job.micro_rows - len(turn.places))
-            keys.append([key(runner.config, turn.step, int(place)) for place in turn.places] + empty)
-        rates = [runner.config.dropout for runner in self.live]
-        device, num_live = self.model.base.device, len(self.live)
-        rate_N = torch.tensor(rates, dtype=torch.float64, device=device)
-        slots = read.row_LS.view(num_live, -1), read.position_LS.view(num_live, -1)
-        return Dropout(torch.tensor(keys, device=device), rate_N, *slots)
-
-    def _step(self) -> None:
-        """Update the trials whose effective batch is complete."""
-        for group in self.state.groups:
-            members = self.live[group.start : group.stop]
-            due = [place for place, runner in enumerate(members) if runner.is_due()]
-            if not due:
-                continue
-            chosen = [members[place] for place in due]
-            rates = [learning_rate(runner.config, runner.steps_behind, runner.total_steps) for runner in chosen]
-            counts = [runner.steps_behind + 1 for runner in chosen]
-            configs = [runner.config for runner in chosen]
-            clipped = optimizer.step(self.model.base, group, due, configs, rates, counts)
-            for runner, rate, was_clipped in zip(chosen, rates, clipped, strict=True):
-                runner.stepped(rate, was_clipped)
-
-    def _retire_diverged(self) -> None:
-        """Freeze trials whose loss says they diverged: zero their numbers, so that nothing non-finite flows on."""
-        for place, runner in enumerate(self.live):
-            if runner.status is Status.DIVERGED and not runner.frozen:
-                runner.frozen = True
-                self._zero(place)
-
-    def _zero(self, place: int) -> None:
-        for group in self.state.groups:
-            if group.start <= place < group.stop:
-                group.flat_NP[place - group.start] = 0
-                group.grad_NP[place - group.start] = 0
+        return num_tokens
 
     def _evaluations(self) -> Iterator[Event]:
         """Evaluate the trials that reach an evaluation point, all at once; end those that are through.
@@ -183,7 +109,7 @@ class PackRun:
             for place, value in zip(pending, values, strict=True):
                 if self.live[place].status is None:
                     yield self.live[place].evaluated(value)
-        self._retire_diverged()
+        freeze_diverged(self.state, self.live)
         for place, runner in enumerate(self.live):
             if runner.is_over() and not runner.reported:
                 adapter = None
@@ -200,5 +126,10 @@ class PackRun:
         """Let retired trials leave the block; where it is compiled for its width, once they are half of it."""
         keep = [place for place, runner in enumerate(self.live) if not runner.reported]
         if len(keep) <= len(self.live) // 2 or (len(keep) < len(self.live) and not self.compiled):
-            self.state = self.state.select(keep)
-            self.live = [self.live[place] for place in keep]
+            self.take(keep)
+
+    def take(self, keep: Sequence[int]) -> None:
+        """Keep the trials at these places only."""
+        self.state = self.state.select(keep)
+        self.live = [self.live[place] for place in keep]
+        self.crew.deal(self.state, self.live)

@@ -1,0 +1,59 @@
+"""The threads that train a pack's strands side by side, and wait for each other after every micro-step."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+
+from welltuned.costs import strands as rule
+from welltuned.packing import blocks
+from welltuned.packing.batch import RowTable
+from welltuned.packing.linear import PackedModel
+from welltuned.packing.state import PackState
+from welltuned.train.runner import Runner
+from welltuned.train.strand import Manner, Strand
+
+
+class Crew:
+    """Deals a pack's trials to strands, and makes their micro-steps; one strand alone runs in the caller's thread."""
+
+    def __init__(self, model: PackedModel, threads: int, table: RowTable, manner: Manner) -> None:
+        self._threads, self._table, self._manner = threads, table, manner
+        self._models = [model]
+        self._pool = ThreadPoolExecutor(rule.MOST, "strand", torch.set_num_threads, (max(1, threads // rule.MOST),))
+        self.strands: list[Strand] = []
+        self._forget()
+
+    def deal(self, state: PackState, runners: Sequence[Runner]) -> None:
+        """Deal these trials anew. `runners` are in the order of the state's positions."""
+        sizes = [group.num_trials for group in state.groups]
+        number, before = rule.number(sizes, self._threads, self._models[0].base.device.type), len(self.strands)
+        while len(self._models) < number:
+            self._models.append(self._models[0].twin())
+        if before and number != before:
+            self._forget()  # code is compiled for a number of threads, and a pack that goes on has none of it
+        shares = state.deal(number)
+        self.strands = [
+            Strand(model, share, [runners[place] for place in places], self._table, self._manner)
+            for model, (share, places) in zip(self._models, shares, strict=False)
+        ]
+
+    def advance(self, micro_step: int) -> int:
+        """Make a micro-step of every strand; return the tokens read."""
+        if len(self.strands) == 1:
+            return self.strands[0].advance(micro_step)
+        with blocks.no_compiling():
+            started = [self._pool.submit(strand.advance, micro_step) for strand in self.strands]
+            wait(started)
+        tokens = 0
+        for strand, future in zip(self.strands, started, strict=True):
+            error = future.exception()
+            if error is not None and blocks.asks_to_compile(error):  # by itself: the compiler is not for two threads
+                future = self._pool.submit(strand.advance, micro_step)
+            tokens += future.result()
+        return tokens
+
+    def _forget(self) -> None:
+        if self._manner.compiled:
+            for model in self._models:
+                model.blocks.forget()
