@@ -41,6 +41,7 @@ BASE, BATCHED, COPIES, COMPILED, REST = (
 # The first that is found in an operation's name says what it is for.
 PARTS = (
     ("CompiledF", COMPILED),  # whose names end in a hash, of any letters
+    ("cpp_fused", COMPILED),  # followed by all that the kernel does
     ("bmm", BATCHED),
     ("mm", BASE),
     ("linear", BASE),
@@ -60,9 +61,10 @@ class Found:
 
     num_trials: int
     micro_rows: int
+    num_strands: int  # threads that train some of the trials each
     is_compiled: bool
     milliseconds: float  # of a micro-step without the profiler, the mean
-    by_part: Mapping[str, float]  # milliseconds of a micro-step under the profiler
+    by_part: Mapping[str, float]  # milliseconds of a micro-step under the profiler, the mean of the strands
     by_operation: Mapping[str, float]  # the same, by operation
     tokens: float  # real ones of a micro-step, the mean of those timed and profiled
     slots: float
@@ -81,6 +83,7 @@ def part_of(name: str) -> str:
 def look(case: cases.Case, threads: int, steps: int) -> Found:
     """Run the first pack of a case for some micro-steps in this process."""
     torch.set_num_threads(threads)
+    torch._inductor.config.cpp.enable_kernel_profile = True  # compiled code tells the profiler of what it calls
     configs = case.contenders[0].configs
     surveyed = packed_vs_peft.look(configs[0])
     job = packing.pack([Trial(config, Role.SELECT) for config in configs], surveyed, memory_bytes("cpu"))[0]
@@ -93,16 +96,18 @@ def look(case: cases.Case, threads: int, steps: int) -> Found:
             raise typer.BadParameter(f"got trials of {run.num_micro_steps} micro-steps, expected at least {needed}")
         _advance(run, WARM)
         seconds = _advance(run, steps) / steps
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
+        everyone = torch.profiler._ExperimentalConfig(profile_all_threads=True)
+        with profile(activities=[ProfilerActivity.CPU], experimental_config=everyone) as seen:
             _advance(run, steps)
     by_operation, by_part = defaultdict[str, float](float), defaultdict[str, float](float)
+    strands = run.crew.strands
     for event in seen.key_averages():
-        by_operation[event.key] += event.self_cpu_time_total / 1e3 / steps
-        by_part[part_of(event.key)] += event.self_cpu_time_total / 1e3 / steps
+        by_operation[event.key] += event.self_cpu_time_total / 1e3 / steps / len(strands)
+        by_part[part_of(event.key)] += event.self_cpu_time_total / 1e3 / steps / len(strands)
     counted = [_count(run, surveyed, step) for step in range(WARM, needed)]
     tokens, slots, useful = (statistics.fmean(values) for values in zip(*counted, strict=True))
     times = 1e3 * seconds, dict(by_part), dict(by_operation)
-    return Found(len(job.trials), job.micro_rows, run.compiled, *times, tokens, slots, useful)
+    return Found(len(job.trials), job.micro_rows, len(strands), run.compiled, *times, tokens, slots, useful)
 
 
 def _advance(run: PackRun, steps: int) -> float:
@@ -115,11 +120,13 @@ def _advance(run: PackRun, steps: int) -> float:
 
 def _count(run: PackRun, surveyed: Survey, step: int) -> tuple[float, float, float]:
     """Return the real tokens, the slots and the useful operations of a micro-step."""
-    rows = [runner.planned(step).rows for runner in run.live]
-    read = np.concatenate(rows)
+    read = np.concatenate([runner.planned(step).rows for runner in run.live])
     tokens, targets = int(run.train.lengths[read].sum()), int(run.train.num_targets[read].sum())
-    size = lines.needed(run.train, rows, run.joined).num_slots
-    slots = size * len(run.live) * (1 if run.joined else run.job.micro_rows)
+    slots = 0
+    for strand in run.crew.strands:
+        rows = [runner.planned(step).rows for runner in strand.runners]
+        size = lines.needed(run.train, rows, run.joined).num_slots
+        slots += size * len(rows) * (1 if run.joined else run.job.micro_rows)
     trained = flops.num_trainable(run.live[0].config, surveyed)
     return tokens, slots, work.useful_flops(surveyed, trained, tokens, targets)
 
@@ -132,8 +139,8 @@ def told(found: Found, peak: float) -> list[str]:
     how = "compiled" if found.is_compiled else "uncompiled"
     return [
         f"{found.num_trials} trials, {found.micro_rows} rows of each at most, {found.tokens:,.0f} real tokens in "
-        f"{found.slots:,.0f} slots, {how}: {found.milliseconds:.0f} ms without the profiler, "
-        f"{profiled:.0f} ms with it.",
+        f"{found.slots:,.0f} slots, strands: {found.num_strands}, {how}: {found.milliseconds:.0f} ms without the "
+        f"profiler, {profiled:.0f} ms with it.",
         f"Its useful operations take {useful:.0f} ms at the peak of a large matmul, {useful / found.milliseconds:.2f} "
         f"of the step; its matmuls themselves take {matmuls:.0f} ms, {matmuls / profiled:.2f} of the step profiled.",
     ]

@@ -117,7 +117,7 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
 
     compiled = torch.compile
     monkeypatch.setattr(
-        blocks.torch, "compile", lambda forward, dynamic: compiled(forward, dynamic=dynamic, backend=counted)
+        blocks.torch, "compile", lambda forward, dynamic, options: compiled(forward, dynamic=dynamic, backend=counted)
     )
     monkeypatch.setattr(blocks, "available", lambda device: True)
     monkeypatch.setattr(loop, "available", lambda device: True)

@@ -129,13 +129,15 @@ def run_pack(
     compiled=False,
     keep_moments=False,
     recompute=False,
+    threads=None,
 ):
     """Train a pack on the tiny rows, validate on some of them (so that training helps); return its events."""
     device = packed.base.device
     train = rows(num_rows)
     held_out = Rows(train.token_ids[:6], train.prompt_lengths[:6], train.examples[:6], 0, 0)
     tables = [RowTable(train, 0, device), RowTable(held_out, 0, device)]
-    runtime = Runtime(str(device), torch.get_num_threads(), checkpoint_seconds, str(folder), keep_moments)
+    threads = threads or torch.get_num_threads()
+    runtime = Runtime(str(device), threads, checkpoint_seconds, str(folder), keep_moments)
     job = TrainJob("pack", tuple(trials), micro_rows, resume, compiled, recompute)
     return list(PackRun(packed, job, *tables, runtime).events())
 

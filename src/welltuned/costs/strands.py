@@ -4,7 +4,8 @@ An operation that is split over all cores waits for the slowest of them, and whi
 next all cores but one do nothing; strands wait for each other once in a micro-step. But Python itself runs in one
 thread at a time, so that small operations gain nothing. Measured on two AMD cores with abacus-middle, 4 or 5 rows of a
 trial, rows/s of two strands of one thread each over one strand of two threads, taken in turn: with 32 trials 1.02 to
-1.13 compiled, 1.05 to 1.16 uncompiled, 1.13 in float32, 1.06 with DoRA; with 8 trials 0.95, with 2 trials 0.74.
+1.13 compiled, 1.05 to 1.16 uncompiled, 1.13 in float32, 1.06 with DoRA; with 8 trials 0.90 and 1.00, with 2 trials 0.77
+and 0.72.
 """
 
 from collections.abc import Sequence

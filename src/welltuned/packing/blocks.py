@@ -57,6 +57,7 @@ class Blocks:
     def forget(self) -> None:
         """Let the next pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
         torch._dynamo.reset()
+        torch._dynamo.config.recompile_limit = MOST_GRAPHS
         self.forwards = []
 
     @contextmanager
@@ -69,7 +70,6 @@ class Blocks:
             yield
             return
         if compiled and not self.forwards:
-            torch._dynamo.config.recompile_limit = MOST_GRAPHS
             options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
             self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]
         forwards = self.forwards if compiled else [block.forward for block in self.modules]

@@ -1,7 +1,8 @@
 """The threads that train a pack's strands side by side, and wait for each other after every micro-step."""
 
+import contextvars
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
@@ -43,15 +44,19 @@ class Crew:
         if len(self.strands) == 1:
             return self.strands[0].advance(micro_step)
         with blocks.no_compiling():
-            started = [self._pool.submit(strand.advance, micro_step) for strand in self.strands]
+            started = [self._start(strand, micro_step) for strand in self.strands]
             wait(started)
         tokens = 0
         for strand, future in zip(self.strands, started, strict=True):
             error = future.exception()
             if error is not None and blocks.asks_to_compile(error):  # by itself: the compiler is not for two threads
-                future = self._pool.submit(strand.advance, micro_step)
+                future = self._start(strand, micro_step)
             tokens += future.result()
         return tokens
+
+    def _start(self, strand: Strand, micro_step: int) -> "Future[int]":
+        """Let a thread make a strand's micro-step, with the caller's settings of the compiler: they are kept there."""
+        return self._pool.submit(contextvars.copy_context().run, strand.advance, micro_step)
 
     def _forget(self) -> None:
         if self._manner.compiled:
