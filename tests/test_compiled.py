@@ -162,6 +162,7 @@ def test_outside_the_context_blocks_are_uncompiled(make):
     model = tiny.packed(make())
     assert len(model.blocks.modules) == 2
     before = [block.forward for block in model.blocks.modules]
+    model.blocks.begin()
     with model.bound(None, compiled=True):
         assert all(block.forward != own for block, own in zip(model.blocks.modules, before, strict=True))
     assert [block.forward for block in model.blocks.modules] == before

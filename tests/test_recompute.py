@@ -1,6 +1,7 @@
 """Blocks that are computed again in the backward pass: the same losses and numbers to the bit, with less kept."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -29,6 +30,21 @@ def test_recomputed_blocks_give_the_same_bits(tmp_path, make):
     for one, other in zip(kept, recomputed, strict=True):
         assert one.train_losses == other.train_losses
         assert (one.validation_nll, one.adapter) == (other.validation_nll, other.adapter)
+
+
+def test_blocks_of_lines_are_computed_again_in_any_thread(tmp_path, monkeypatch):
+    """A GPU's backward pass runs in a thread of its own."""
+    kept = outcomes(tmp_path, False, tiny.llama())
+    gradient, pool = torch.autograd.grad, ThreadPoolExecutor(1)
+    elsewhere = []
+
+    def in_a_thread(*arguments, **settings):
+        elsewhere.append(arguments)
+        return pool.submit(gradient, *arguments, **settings).result()
+
+    monkeypatch.setattr(torch.autograd, "grad", in_a_thread)
+    recomputed = outcomes(tmp_path, True, tiny.llama())
+    assert elsewhere and [one.train_losses for one in recomputed] == [one.train_losses for one in kept]
 
 
 def test_recomputing_keeps_less_for_the_backward_pass():

@@ -110,8 +110,7 @@ def estimate(
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
     activations, attention = kept_bytes(configs, survey, micro_rows, device, recompute, compiled)
-    most_logits = CPU_NUMBERS * strands.number([len(configs)], strands.MOST, device) if device == "cpu" else GPU_NUMBERS
-    logits = LOGITS_BYTES * min(most_logits, rows * survey.mean_target_tokens * survey.vocab_size)
+    number = strands.number([len(configs)], strands.MOST, device)  # of threads that compute side by side
     base = width * survey.num_parameters
     held = _quantised_bytes(survey, width) if quantised else base
     # read in float32, before there are adapters, and then only quantised
@@ -134,9 +133,9 @@ def estimate(
     }
     kept_terms = {"activation_bytes": activations, "attention_bytes": attention}
     passing_terms = {
-        "logits_bytes": logits,
-        "dequantised_bytes": DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
-        "validation_bytes": pass_tokens * padded_bytes(configs, survey, device) + logits,
+        "logits_bytes": _logits_bytes(survey, rows, device, number),
+        "dequantised_bytes": number * DEQUANTISED_BYTES * _largest_site(survey) if quantised else 0,
+        "validation_bytes": pass_tokens * padded_bytes(configs, survey, device) + _logits_bytes(survey, rows, device),
     }
     terms: dict[str, int] = {}
     factors = _overheads(device, compiled)
@@ -152,6 +151,12 @@ def _overheads(device: str, compiled: bool) -> tuple[float, float, float]:
     if device != "cpu":
         return GPU_OVERHEAD, GPU_OVERHEAD, GPU_OVERHEAD
     return HELD_OVERHEAD, COMPILED_HOLES if compiled else HOLES, HOLES
+
+
+def _logits_bytes(survey: Survey, num_rows: float, device: str, number: int = 1) -> float:
+    """Return the bytes of the logits at the targets of these rows, in pieces of which so many are held at once."""
+    most = number * (CPU_NUMBERS if device == "cpu" else GPU_NUMBERS)
+    return LOGITS_BYTES * min(most, num_rows * survey.mean_target_tokens * survey.vocab_size)
 
 
 def _quantised_bytes(survey: Survey, width: int) -> int:

@@ -88,8 +88,13 @@ class Base:
         return self.parents[site]
 
     def twin(self) -> "Base":
-        """Return a base with modules of its own on the same weights, for another thread to call at the same time."""
-        tensors = itertools.chain(self.model.parameters(), self.model.buffers())
+        """Return a base with modules of its own on the same weights, for another thread to call at the same time.
+
+        Small buffers are copied, since a forward pass may write them: frequencies that follow from the length of rows.
+        Its sites, by which weights are read, are this base's.
+        """
+        large = (buffer for buffer in self.model.buffers() if buffer.dim() > 1)
+        tensors = itertools.chain(self.model.parameters(), large)
         model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
         parents = {
             site: (model.get_submodule(site.rpartition(".")[0]), name) for site, (_, name) in self.parents.items()

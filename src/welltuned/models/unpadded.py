@@ -56,16 +56,26 @@ _bound = _Bound()
 
 @contextmanager
 def reading(network: PreTrainedModel, places: Places) -> Iterator[None]:
-    """Let the model read lines in the calls inside the block, backward passes included."""
-    usual, outer = network.config._attn_implementation, _bound.places
+    """Let the model read lines in the calls of this thread inside the block."""
+    usual = network.config._attn_implementation
     assert usual is not None
     try:
         network.set_attn_implementation(NAME)
+        with bound(places):
+            yield
+    finally:
+        network.set_attn_implementation(usual)
+
+
+@contextmanager
+def bound(places: Places | None) -> Iterator[None]:
+    """Let attention of lines find these places in the calls of this thread inside the block."""
+    outer = _bound.places
+    try:
         _bound.places = places
         yield
     finally:
         _bound.places = outer
-        network.set_attn_implementation(usual)
 
 
 def attend(

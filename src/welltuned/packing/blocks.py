@@ -4,7 +4,7 @@ All blocks of a decoder run the same code on tensors of the same shapes, so one 
 for lines and rows of any length (unpadded.py), and for one number of trials. On a CPU this needs a C++ compiler;
 without one the blocks run as they are. What calls the compiled kernels is C++ there, too: it lets other threads run
 Python meanwhile (train/crew.py). The compiler keeps a limited number of graphs for the life of a process and then
-runs others uncompiled: every pack begins anew (`forget`), so that what it computes does not depend on packs before it.
+runs others uncompiled: every pack begins anew (`begin`), so that what it computes does not depend on packs before it.
 """
 
 import functools
@@ -12,7 +12,7 @@ import importlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch.utils._triton import has_triton
 from torch.utils.checkpoint import checkpoint
 
 from welltuned.models.base import Base
-from welltuned.models.unpadded import Places
+from welltuned.models.unpadded import Places, bound
 
 COMPILERS = ("g++", "clang++", "c++")
 MOST_GRAPHS = 64  # of one pack: its width halves while trials end, and lengths that are equal by chance count once more
@@ -54,11 +54,12 @@ class Blocks:
         self.modules, self.device = _find(base), base.device
         self.forwards: list[Callable[..., Any]] = []
 
-    def forget(self) -> None:
-        """Let the next pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
+    def begin(self) -> None:
+        """Let a pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
         torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = MOST_GRAPHS
-        self.forwards = []
+        options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
+        self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]
 
     @contextmanager
     def running(self, compiled: bool, recompute: bool, places: Places | None = None) -> Iterator[None]:
@@ -69,12 +70,9 @@ class Blocks:
         if not compiled and not recompute:
             yield
             return
-        if compiled and not self.forwards:
-            options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
-            self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]
         forwards = self.forwards if compiled else [block.forward for block in self.modules]
         for block, forward in zip(self.modules, forwards, strict=True):
-            block.forward = _recomputed(forward) if recompute else forward
+            block.forward = _recomputed(forward, places) if recompute else forward
         hooks = [block.register_forward_pre_hook(_with_gradient) for block in self.modules[:1]]
         if compiled:
             hooks += [block.register_forward_pre_hook(_any_length, with_kwargs=True) for block in self.modules]
@@ -105,9 +103,13 @@ def asks_to_compile(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "fail_on_recompile" in str(error)
 
 
-def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a forward that keeps its input only; dropout is a counter, so that computed again it is the same."""
-    return functools.partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+def _recomputed(forward: Callable[..., Any], places: Places | None) -> Callable[..., Any]:
+    """Return a forward that keeps its input only; dropout is a counter, so that computed again it is the same.
+
+    A GPU's backward pass runs in a thread of its own, which has to be told of the places of lines.
+    """
+    settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    return functools.partial(checkpoint, forward, **settings, context_fn=lambda: (nullcontext(), bound(places)))
 
 
 def _find(base: Base) -> list[nn.Module]:

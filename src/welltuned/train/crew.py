@@ -1,6 +1,7 @@
 """The threads that train a pack's strands side by side, and wait for each other after every micro-step."""
 
 import contextvars
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -23,16 +24,16 @@ class Crew:
         self._models = [model]
         self._pool = ThreadPoolExecutor(rule.MOST, "strand", torch.set_num_threads, (max(1, threads // rule.MOST),))
         self.strands: list[Strand] = []
-        self._forget()
 
     def deal(self, state: PackState, runners: Sequence[Runner]) -> None:
         """Deal these trials anew. `runners` are in the order of the state's positions."""
         sizes = [group.num_trials for group in state.groups]
-        number, before = rule.number(sizes, self._threads, self._models[0].base.device.type), len(self.strands)
+        number = rule.number(sizes, self._threads, self._models[0].base.device.type)
         while len(self._models) < number:
             self._models.append(self._models[0].twin())
-        if before and number != before:
-            self._forget()  # code is compiled for a number of threads, and a pack that goes on has none of it
+        if self._manner.compiled and number != len(self.strands):  # code is compiled for a number of threads
+            for model in self._models:
+                model.blocks.begin()
         shares = state.deal(number)
         self.strands = [
             Strand(model, share, [runners[place] for place in places], self._table, self._manner)
@@ -44,21 +45,24 @@ class Crew:
         if len(self.strands) == 1:
             return self.strands[0].advance(micro_step)
         with blocks.no_compiling():
-            started = [self._start(strand, micro_step) for strand in self.strands]
+            started = deque(self._start(strand, micro_step) for strand in self.strands)
             wait(started)
-        tokens = 0
-        for strand, future in zip(self.strands, started, strict=True):
-            error = future.exception()
-            if error is not None and blocks.asks_to_compile(error):  # by itself: the compiler is not for two threads
-                future = self._start(strand, micro_step)
-            tokens += future.result()
-        return tokens
+        try:
+            return sum(self._tokens(started.popleft(), strand, micro_step) for strand in self.strands)
+        finally:
+            started.clear()  # an error would be held by its own traceback, and with it all that the pack holds
 
     def _start(self, strand: Strand, micro_step: int) -> "Future[int]":
         """Let a thread make a strand's micro-step, with the caller's settings of the compiler: they are kept there."""
         return self._pool.submit(contextvars.copy_context().run, strand.advance, micro_step)
 
-    def _forget(self) -> None:
-        if self._manner.compiled:
-            for model in self._models:
-                model.blocks.forget()
+    def _tokens(self, started: "Future[int]", strand: Strand, micro_step: int) -> int:
+        """Return the tokens that a strand has read; make it compile by itself where it has to."""
+        try:
+            return started.result()
+        except RuntimeError as error:
+            if not blocks.asks_to_compile(error):
+                raise
+        finally:
+            del started
+        return self._start(strand, micro_step).result()

@@ -20,7 +20,8 @@ from welltuned.packing.linear import PackedModel
 from welltuned.packing.lines import Lines
 from welltuned.packing.state import PackState
 from welltuned.records import Status
-from welltuned.train.runner import Runner
+from welltuned.train.cursor import Turn
+from welltuned.train.runner import IDLE, Runner
 from welltuned.train.schedule import learning_rate
 
 
@@ -48,17 +49,22 @@ class Strand:
         """Make a micro-step: forward and backward for one turn of every trial, then the steps due.
 
         Return the tokens read. Up to the last of the gradients it changes nothing, so that what fails before can be
-        tried again.
+        tried again. When its trials have all ended it waits for those of others.
         """
         turns = [runner.turn(micro_step) for runner in self.runners]
-        read = self._lines(micro_step, [turn.rows for turn in turns])
-        dropout = self._dropout(micro_step, read)
-        loss_N = self._backward(read, dropout, [turn.num_targets for turn in turns])
+        is_over = all(turn is IDLE for turn in turns)
+        loss_N = [0.0] * len(turns) if is_over else self._losses(micro_step, turns)
         for runner, turn, loss in zip(self.runners, turns, loss_N, strict=True):
             runner.read(turn, loss)
         freeze_diverged(self.state, self.runners)
         self._step()
         return sum(int(self.table.lengths[turn.rows].sum()) for turn in turns)
+
+    def _losses(self, micro_step: int, turns: list[Turn]) -> list[float]:
+        """Accumulate the gradients of these turns; return each one's share of its effective batch's loss."""
+        read = self._lines(micro_step, [turn.rows for turn in turns])
+        dropout = self._dropout(micro_step, read)
+        return self._backward(read, dropout, [turn.num_targets for turn in turns])
 
     def _lines(self, micro_step: int, rows: list[np.ndarray]) -> Lines:
         """Return the lines of a micro-step, as long as all planned for it need: who has ended changes no bit."""
