@@ -4,14 +4,14 @@ An operation that is split over all cores waits for the slowest of them, and whi
 next all cores but one do nothing; strands wait for each other once in a micro-step. But Python itself runs in one
 thread at a time, so that small operations gain nothing. Measured on two AMD cores with abacus-middle, 4 or 5 rows of a
 trial, rows/s of two strands of one thread each over one strand of two threads, taken in turn: with 32 trials 1.02 to
-1.13 compiled, 1.05 to 1.16 uncompiled, 1.13 in float32, 1.06 with DoRA; with 8 trials 0.90 and 1.00, with 2 trials 0.77
-and 0.72.
+1.13 compiled, 1.05 to 1.16 uncompiled, 1.13 in float32, 1.06 with DoRA; with 16 trials 1.00 and 1.06 compiled, 1.04 and
+1.12 uncompiled; with 8 trials 0.90 and 1.00, with 2 trials 0.77 and 0.72. On more than two cores nothing was measured.
 """
 
 from collections.abc import Sequence
 
 MOST = 2  # of more at a time nothing has been measured
-FEWEST_TRIALS = 16  # of a strand: what was measured to pay
+FEWEST_TRIALS = 8  # of a strand: what was measured to pay
 
 
 def number(sizes: Sequence[int], threads: int, device: str) -> int:
@@ -19,7 +19,7 @@ def number(sizes: Sequence[int], threads: int, device: str) -> int:
 
     Then strands take equally long, and one compilation serves all of them.
 
-    >>> number([32], 2, "cpu"), number([20, 12], 8, "cpu"), number([31], 2, "cpu"), number([16], 2, "cpu")
+    >>> number([32], 2, "cpu"), number([20, 12], 8, "cpu"), number([31], 2, "cpu"), number([14], 2, "cpu")
     (2, 2, 1, 1)
     >>> number([32], 3, "cpu"), number([32], 1, "cpu"), number([32], 2, "cuda")
     (1, 1, 1)
