@@ -150,6 +150,18 @@ def test_slots_are_counted_inside_only():
     assert slots.number == read.ids_LS.numel() and lines.gather is before
 
 
+def test_compilations_that_the_compiler_forgets_are_counted(monkeypatch):
+    """Every pack begins anew with it; `begin` is as before afterwards."""
+    begin, spent = packed.blocks.Blocks.begin, iter([0.0, 17.0, 3.0])
+    monkeypatch.setattr(child, "compile_seconds", lambda: next(spent))
+    model = tiny.packed()
+    with packed.every_compilation() as earlier:
+        model.blocks.begin()
+        model.blocks.begin()
+    model.blocks.begin()
+    assert earlier == [0.0, 17.0] and packed.blocks.Blocks.begin is begin
+
+
 def test_a_method_that_peft_is_not_compared_on_is_refused(base):
     job = two_jobs(base)[0]
     pissa = packing.make_job([Trial(job.trials[0].config.replace(method="pissa"), Role.SELECT)], 4)

@@ -31,7 +31,7 @@ class Crew:
         number = rule.number(sizes, self._threads, self._models[0].base.device.type)
         while len(self._models) < number:
             self._models.append(self._models[0].twin())
-        if self._manner.compiled and number != len(self.strands):  # code is compiled for a number of threads
+        if self._manner.compiled and runners and number != len(self.strands):  # code is for a number of threads
             for model in self._models:
                 model.blocks.begin()
         shares = state.deal(number)
