@@ -110,7 +110,7 @@ def estimate(
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
     activations, attention = kept_bytes(configs, survey, micro_rows, device, recompute, compiled)
-    number = strands.number([len(configs)], strands.MOST, device)  # of threads that compute side by side
+    number = strands.number([len(configs)], strands.MOST, device)  # at most: threads and groups are not known here
     base = width * survey.num_parameters
     held = _quantised_bytes(survey, width) if quantised else base
     # read in float32, before there are adapters, and then only quantised
