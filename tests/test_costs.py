@@ -140,6 +140,39 @@ def test_the_plan_and_the_trainer_agree_on_who_reads_lines(config, dtype, device
     assert planned == unpadded.pays(DTYPES[dtype], torch.device(device), micro_rows)
 
 
+@pytest.mark.parametrize(
+    ("stored", "dtype", "held", "reading"),
+    [
+        ("bfloat16", "bfloat16", 2, 0),  # the file itself, mapped
+        ("float32", "float32", 4, 0),
+        ("float16", "bfloat16", 2, 2),  # as wide, but another dtype
+        ("float32", "bfloat16", 2, 4),
+        ("bfloat16", "float32", 4, 2),
+        (None, "float32", 4, 4),  # GGUF, in float32
+    ],
+)
+def test_what_a_base_takes_while_it_is_read_follows_from_its_file(config, stored, dtype, held, reading):
+    """In bytes for each parameter; on a GPU nothing is read there."""
+    large = survey_of(config, num_parameters=10**9, stored_dtype=stored)
+    found = memory.estimate([config.replace(dtype=dtype)], large, 1)
+    assert found.base_bytes == held * 10**9
+    assert found.start_bytes / memory.HELD_OVERHEAD == pytest.approx(reading * 10**9, abs=10**6)
+    assert memory.estimate([config.replace(dtype=dtype)], large, 1, "cuda:0").start_bytes < 10**6
+
+
+def test_a_base_in_8_bits_is_held_beside_its_file_where_that_is_mapped(config):
+    """The embedding is not quantised, and keeps the file; a file of another dtype is let go of."""
+    half = config.replace(dtype="bfloat16", quantization="int8")
+    large = survey_of(config, num_parameters=10**9, num_base_weights=9 * 10**8, hidden_size=1000)
+    in_8_bits = 9 * 10**8 + 4 * 9 * 10**5 + 2 * 10**8
+    mapped, read = (
+        memory.estimate([half], dataclasses.replace(large, stored_dtype=dtype), 1) for dtype in ("bfloat16", "float32")
+    )
+    assert mapped.base_bytes == in_8_bits + 2 * 10**9 and read.base_bytes == in_8_bits
+    assert mapped.start_bytes < 10**6
+    assert read.start_bytes / memory.HELD_OVERHEAD == pytest.approx(6 * 10**9 - in_8_bits, abs=10**6)
+
+
 def test_on_a_gpu_an_update_takes_the_place_of_what_the_micro_step_freed(config):
     many = [config.replace(method="full", rank=0)] * 8
     survey = survey_of(config)

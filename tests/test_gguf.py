@@ -77,3 +77,4 @@ def test_a_gguf_file_is_surveyed_with_data(model_file, tmp_path):
     survey, _ = worker.run(SurveyJob("key", config), Runtime("cpu", 1, 1e9, str(tmp_path)))
     assert isinstance(survey, Survey)
     assert (survey.num_layers, survey.hidden_size, survey.num_train_available) == (LAYERS, WIDTH, 30)
+    assert survey.stored_dtype is None

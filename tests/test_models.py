@@ -1,11 +1,15 @@
 """Sites, refusals and the cross-talk probe: which models are trained, and what is said of the others."""
 
 import dataclasses
+import gc
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -155,6 +159,40 @@ def test_a_tokenizer_that_transformers_cannot_read_is_one_line(text, tmp_path):
     says = rf"model.base: got '{folder}', expected a tokenizer .* it says: .+; check the folder's tokenizer.json"
     with pytest.raises(InputError, match=says):
         bases.load_tokenizer(str(folder), None)
+
+
+def test_the_dtype_of_a_base_is_that_of_most_of_its_numbers(tmp_path):
+    """However many tensors and files they are in."""
+    few, many = torch.zeros(2), torch.zeros(100)
+    for files, expected in (
+        ({"a": {"x": few.half(), "y": few.half()}, "b": {"z": many}}, "float32"),
+        ({"a": {"x": many.bfloat16(), "y": few, "z": few.clone()}}, "bfloat16"),
+        ({"a": {"x": many.to(torch.float8_e4m3fn)}}, "float32"),  # of which nothing is known
+    ):
+        folder = copy_of_small(tmp_path / expected / str(len(files)) / str(len(files["a"])))
+        (folder / "model.safetensors").unlink()
+        for name, tensors in files.items():
+            save_file(tensors, folder / f"{name}.safetensors")
+        assert bases.stored_dtype(str(folder), None) == expected
+    (folder / "a.safetensors").write_bytes(b"cut")
+    says = rf"model.base: got '{folder}', .* it says: .+; check the folder's safetensors files"
+    with pytest.raises(InputError, match=says):
+        bases.stored_dtype(str(folder), None)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("dtype", "quantization", "is_mapped"),
+    [("bfloat16", "none", True), ("bfloat16", "int8", True), ("float32", "none", False), ("float32", "int8", False)],
+)
+def test_a_base_of_its_files_dtype_is_the_file(dtype, quantization, is_mapped, tmp_path):
+    """What `costs.memory` counts on: transformers maps weights that need no conversion, and drops files of others."""
+    folder = copy_of_small(tmp_path)
+    assert bases.stored_dtype(str(folder), None) == "bfloat16"
+    base = bases.load(str(folder), None, dtype, ("all-linear",), "cpu", quantization)
+    gc.collect()
+    assert (f"{folder}/model.safetensors" in Path("/proc/self/maps").read_text()) == is_mapped
+    assert base.sites
 
 
 def test_an_interruption_of_loading_passes():

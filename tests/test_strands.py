@@ -15,6 +15,7 @@ from test_checkpoint import timeless
 from test_compiled import compiler, needs_compiler
 from welltuned.costs import strands
 from welltuned.packing import lines
+from welltuned.packing.state import grouped, initial
 from welltuned.records import Checkpoint, Status
 from welltuned.train import crew, loop, strand
 
@@ -86,6 +87,22 @@ def test_every_trial_trains_as_alone(make, tmp_path, numbers):
     assert numbers[0] == 2
     for one in MIXED:
         alone = ends(tiny.packed(make()), [one], tmp_path, threads=1)[one.id]
+        assert found[one.id]["train_losses"] == pytest.approx(alone["train_losses"], rel=1e-9, abs=0)
+        assert found[one.id]["validation_nll"] == pytest.approx(alone["validation_nll"], rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("left_out", [(3,), (3, 7), (1, 2, 3, 7)])
+def test_groups_of_odd_sizes_are_dealt_evenly_where_nothing_is_compiled(left_out, tmp_path, numbers):
+    """Strands of 3 and 4, of 3 and 3, of 2 and 2; each trains as alone, and every trial is dealt once."""
+    trials = [one for place, one in enumerate(MIXED) if place not in left_out]
+    shares = initial(tiny.base(), grouped(trials)).deal(2)
+    sizes = [len(places) for _, places in shares]
+    assert max(sizes) - min(sizes) <= 1 and [share.num_trials for share, _ in shares] == sizes
+    assert sorted(place for _, places in shares for place in places) == list(range(len(trials)))
+    found = ends(tiny.packed(), trials, tmp_path, threads=2)
+    assert numbers[0] == 2
+    for one in trials:
+        alone = ends(tiny.packed(), [one], tmp_path, threads=1)[one.id]
         assert found[one.id]["train_losses"] == pytest.approx(alone["train_losses"], rel=1e-9, abs=0)
         assert found[one.id]["validation_nll"] == pytest.approx(alone["validation_nll"], rel=1e-9, abs=0)
 

@@ -12,9 +12,10 @@ def survey(job: SurveyJob) -> Survey:
     """Return what there is to know; InputError holds the model's and the data's problems together."""
     config = job.config
     problems: list[str] = []
-    base = counts = None
+    base = counts = stored = None
     try:
         base = bases.skeleton(config.base, config.revision, config.target_modules)
+        stored = bases.stored_dtype(config.base, config.revision)
     except InputError as error:
         problems += error.problems
     try:
@@ -51,4 +52,5 @@ def survey(job: SurveyJob) -> Survey:
         num_duplicates=counts.num_duplicates,
         has_fused_attention=base.model.config._attn_implementation == "sdpa",
         reads_lines=unpadded.may_read_lines(base.model),
+        stored_dtype=stored,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from welltuned import plugins
 from welltuned.records import Config, Site, Survey
 
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2}
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 # Of what a block keeps (below), on lines queries, keys and values are kept in rows padded to the longest; fused
 # attention keeps its output in rows beside that in lines. Counted. Lengths are rounded up as in packing/lines.py.
 IN_ROWS, FUSED_IN_ROWS, MULTIPLE = 3, 1, 16

@@ -110,11 +110,8 @@ def estimate(
     values += num_shared(configs, survey)
     rows = len(configs) * micro_rows
     activations, attention = kept_bytes(configs, survey, micro_rows, device, recompute, compiled)
-    number = strands.number([len(configs)], strands.MOST, device)  # at most: threads and groups are not known here
-    base = width * survey.num_parameters
-    held = _quantised_bytes(survey, width) if quantised else base
-    # read in float32, before there are adapters, and then only quantised
-    reading = 4 * survey.num_parameters + base - held if device == "cpu" else 0
+    number = strands.number([len(configs)], strands.MOST, device, False)  # at most: threads are not known here
+    held, reading = _base_bytes(configs[0], survey, device)
     one_row_each = len(configs) * survey.longest_tokens
     pass_tokens = min(max(PASS_TOKENS, one_row_each), one_row_each * survey.num_validation)
     copies = width * values if width < wide else 0
@@ -157,6 +154,23 @@ def _logits_bytes(survey: Survey, num_rows: float, device: str, number: int = 1)
     """Return the bytes of the logits at the targets of these rows, in pieces of which so many are held at once."""
     most = number * (CPU_NUMBERS if device == "cpu" else GPU_NUMBERS)
     return LOGITS_BYTES * min(most, num_rows * survey.mean_target_tokens * survey.vocab_size)
+
+
+def _base_bytes(config: Config, survey: Survey, device: str) -> tuple[int, int]:
+    """Return what the base takes, and what it takes beyond that while it is read, before there are adapters.
+
+    On a CPU weights of the file's own dtype are the file itself, mapped, for as long as one of them is used: the
+    embedding is, where linear layers are quantised. Of another dtype they are read beside the file. Measured (torch
+    2.13, transformers 5.23).
+    """
+    width, quantised = BYTES[config.dtype], config.quantization == "int8"
+    base = width * survey.num_parameters
+    held = _quantised_bytes(survey, width) if quantised else base
+    if device != "cpu":
+        return held, 0
+    if survey.stored_dtype == config.dtype:
+        return (held + base if quantised else base), 0
+    return held, BYTES[survey.stored_dtype or "float32"] * survey.num_parameters + base - held
 
 
 def _quantised_bytes(survey: Survey, width: int) -> int:

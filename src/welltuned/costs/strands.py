@@ -14,15 +14,17 @@ MOST = 2  # of more at a time nothing has been measured
 FEWEST_TRIALS = 8  # of a strand: what was measured to pay
 
 
-def number(sizes: Sequence[int], threads: int, device: str) -> int:
-    """Return the number of strands for groups of so many trials; each strand has equally many of a group's trials.
+def number(sizes: Sequence[int], threads: int, device: str, compiled: bool) -> int:
+    """Return the number of strands for groups of so many trials.
 
-    Then strands take equally long, and one compilation serves all of them.
+    Compiled, each strand has equally many of a group's trials, so that one compilation serves all of them.
 
-    >>> number([32], 2, "cpu"), number([20, 12], 8, "cpu"), number([31], 2, "cpu"), number([14], 2, "cpu")
-    (2, 2, 1, 1)
-    >>> number([32], 3, "cpu"), number([32], 1, "cpu"), number([32], 2, "cuda")
+    >>> number([32], 2, "cpu", True), number([20, 12], 8, "cpu", True), number([31], 2, "cpu", True)
+    (2, 2, 1)
+    >>> number([31], 2, "cpu", False), number([9, 7], 2, "cpu", False), number([14], 2, "cpu", False)
+    (2, 2, 1)
+    >>> number([32], 3, "cpu", True), number([32], 1, "cpu", True), number([32], 2, "cuda", True)
     (1, 1, 1)
     """
-    is_even = threads % MOST == 0 and all(size % MOST == 0 for size in sizes)
-    return MOST if device == "cpu" and is_even and sum(sizes) >= MOST * FEWEST_TRIALS else 1
+    can_deal = threads % MOST == 0 and (not compiled or all(size % MOST == 0 for size in sizes))
+    return MOST if device == "cpu" and can_deal and sum(sizes) >= MOST * FEWEST_TRIALS else 1

@@ -8,6 +8,8 @@ Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen p
 import copy
 import dataclasses
 import itertools
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
@@ -31,6 +33,7 @@ from welltuned.models.parameters import Placed, placed
 # What transformers raises on files that it cannot read, by mistake or on purpose.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, SafetensorError, StrictDataclassError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # by safetensors' names
 
 
 @dataclass
@@ -164,6 +167,24 @@ def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -
         model = AutoModelForCausalLM.from_config(config)
     model.requires_grad_(False)
     return adapt(model, None, target_modules)
+
+
+def stored_dtype(name: str, revision: str | None) -> str | None:
+    """Return the dtype that most of a base's numbers have in its safetensors files; None for a GGUF file.
+
+    It says what reading them takes: of their own dtype they are not copied. Unknown dtypes count as float32.
+    """
+    files = fingerprint.resolve_base(name, revision)
+    if files.gguf is not None:
+        return None
+    numbers: Counter[str] = Counter()
+    with _Loading(name, "causal language model", "safetensors files"):
+        for path in files.folder.glob("*.safetensors"):
+            with safe_open(path, framework="pt") as file:
+                parts = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (it is no dictionary)
+                for part in parts:
+                    numbers[part.get_dtype()] += math.prod(part.get_shape())
+    return STORED.get(max(numbers, key=lambda dtype: numbers[dtype]), "float32") if numbers else "float32"
 
 
 def adapt(model: PreTrainedModel, tokenizer: Any, target_modules: tuple[str, ...]) -> Base:

@@ -65,24 +65,25 @@ class PackState:
         return PackState(groups)
 
     def deal(self, number: int) -> list[tuple["PackState", list[int]]]:
-        """Deal out the trials of every group evenly, which must be possible.
+        """Deal out the trials of every group, so that shares differ by no more than one trial, in a group and in all.
 
         Return for each share a state that consists of views of these numbers, and the pack positions of its trials.
         """
         if number == 1:
             return [(self, list(range(self.num_trials)))]
-        shares: list[tuple[PackState, list[int]]] = []
-        for place in range(number):
-            groups: list[Group] = []
-            positions: list[int] = []
-            for group in self.groups:
-                each = group.num_trials // number
-                assert each * number == group.num_trials, "a group is dealt out evenly"
-                first = place * each
-                groups.append(group.share(first, first + each, len(positions)))
-                positions += range(group.start + first, group.start + first + each)
-            shares.append((PackState(groups), positions))
-        return shares
+        groups: list[list[Group]] = [[] for _ in range(number)]
+        positions: list[list[int]] = [[] for _ in range(number)]
+        for group in self.groups:
+            each, rest = divmod(group.num_trials, number)
+            fewest_first = sorted(range(number), key=lambda share: len(positions[share]))
+            first = 0
+            for share in range(number):
+                size = each + (share in fewest_first[:rest])
+                if size:
+                    groups[share].append(group.share(first, first + size, len(positions[share])))
+                    positions[share] += range(group.start + first, group.start + first + size)
+                first += size
+        return [(PackState(own), places) for own, places in zip(groups, positions, strict=True)]
 
     def trial_state(self, position: int) -> dict[str, State]:
         """Return the tensors of the trial at a pack position, by site."""

@@ -28,7 +28,7 @@ class Crew:
     def deal(self, state: PackState, runners: Sequence[Runner]) -> None:
         """Deal these trials anew. `runners` are in the order of the state's positions."""
         sizes = [group.num_trials for group in state.groups]
-        number = rule.number(sizes, self._threads, self._models[0].base.device.type)
+        number = rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
         while len(self._models) < number:
             self._models.append(self._models[0].twin())
         if self._manner.compiled and runners and number != len(self.strands):  # code is for a number of threads
