@@ -6,13 +6,11 @@ The compiler's cache is an empty folder each time: whoever compiles pays for it 
 import functools
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from benchmarks import journal
@@ -20,8 +18,6 @@ from welltuned.executors import allocator
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-STATUS = Path("/proc/self/status")
 
 
 def call(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -77,19 +73,6 @@ def _run(
     except Exception as error:
         error.add_note(traceback.format_exc())
         sender.send((None, error))
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has held.
-
-    Linux hands `ru_maxrss` down from the parent to a child that it starts, so the process's own high-water mark is
-    read instead.
-    """
-    if STATUS.is_file():
-        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
-    scale = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def compile_seconds() -> float:

@@ -21,7 +21,7 @@ from benchmarks import cases, child, peft_side, work, writing
 from benchmarks.records import Setting
 from welltuned import rng
 from welltuned.evaluate.generate import greedy
-from welltuned.executors.machine import num_threads
+from welltuned.executors.machine import num_threads, peak_bytes
 from welltuned.methods import lora
 from welltuned.models import base as bases
 from welltuned.packing.linear import PackedModel
@@ -72,7 +72,7 @@ def packed(configs: Sequence[Config], num_prompts: int, num_tokens: int, threads
     pad_id = model.base.tokenizer.eos_token_id
     start = time.perf_counter()
     ids = greedy(model, assemble(model.base, trials, states), prompts, num_tokens, NOTHING, pad_id)
-    return Answers(ids, time.perf_counter() - start, child.peak_bytes())
+    return Answers(ids, time.perf_counter() - start, peak_bytes())
 
 
 def in_turn(configs: Sequence[Config], num_prompts: int, num_tokens: int, threads: int, manner: Manner) -> Answers:
@@ -97,7 +97,7 @@ def in_turn(configs: Sequence[Config], num_prompts: int, num_tokens: int, thread
         seconds += time.perf_counter() - start
         if not manner.merged:
             wrapped.unload()
-    return Answers(found, seconds, child.peak_bytes())
+    return Answers(found, seconds, peak_bytes())
 
 
 def _generate(model, prompts: Sequence[np.ndarray], num_tokens: int, manner: Manner) -> Iterator[list[list[int]]]:

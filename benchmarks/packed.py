@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks import child
 from benchmarks.records import Assignment, Measurement
 from welltuned import worker
+from welltuned.executors.machine import peak_bytes
 from welltuned.packing import blocks, lines
 from welltuned.packing.batch import RowTable
 from welltuned.packing.lines import Lines, Size
@@ -36,7 +37,7 @@ def run(task: Assignment) -> Measurement:
     return Measurement(
         seconds=time.perf_counter() - began,
         compile_seconds=sum(earlier) + child.compile_seconds(),
-        peak_bytes=child.peak_bytes(),
+        peak_bytes=peak_bytes(),
         num_padded_tokens=slots.number,
         losses=losses,
         job_seconds=job_seconds,

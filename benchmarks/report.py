@@ -5,7 +5,6 @@ reruns of each winner. Seconds are of this process's own processor time, so that
 """
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import synthetic
 from synthetic import Design, Valley
+from welltuned.executors.machine import peak_bytes
 from welltuned.report import build
 
 METHODS = ("dora", "lora", "milora", "olora", "pissa", "vera")
@@ -37,7 +37,7 @@ def main() -> None:
         wall, processor = time.perf_counter(), time.process_time()
         page = build(results, declaration, Path(folder))
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        peak = peak_bytes() / 2**20
         size = page.stat().st_size / 1e6
     print(f"{len(results)} trials: {processor:.1f} s CPU, {wall:.1f} s wall, {size:.2f} MB, peak {peak:.0f} MiB")
 

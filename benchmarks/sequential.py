@@ -11,6 +11,7 @@ from benchmarks import child
 from benchmarks.peft_side import Example, load_model, num_slots, ordered_batches
 from benchmarks.records import Assignment, Measurement, Setting
 from benchmarks.work import training_rows
+from welltuned.executors.machine import peak_bytes
 from welltuned.records import Config
 
 
@@ -49,7 +50,7 @@ def one_after_the_other(task: Assignment, train: Train) -> Measurement:
     return Measurement(
         seconds=time.perf_counter() - began,
         compile_seconds=child.compile_seconds(),
-        peak_bytes=child.peak_bytes(),
+        peak_bytes=peak_bytes(),
         num_padded_tokens=slots,
         losses=losses,
         job_seconds=job_seconds,

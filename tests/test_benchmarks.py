@@ -36,6 +36,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import tiny
 from welltuned.costs import packing
 from welltuned.data import Rows
+from welltuned.executors import machine
 from welltuned.packing import lines
 from welltuned.packing.batch import RowTable
 from welltuned.records import Role, Site, Survey, Trial
@@ -171,7 +172,7 @@ def test_a_method_that_peft_is_not_compared_on_is_refused(base):
 
 def test_a_child_has_a_peak_of_its_own():
     held = torch.ones(1 << 27)  # 512 MiB, which a child would inherit in ru_maxrss
-    assert child.call(child.peak_bytes) < child.peak_bytes() - held.numel()
+    assert child.call(machine.peak_bytes) < machine.peak_bytes() - held.numel()
     assert child.compile_seconds() >= 0
 
 

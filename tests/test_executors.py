@@ -65,6 +65,16 @@ def test_a_dead_child_is_a_lost_job_and_the_next_job_gets_a_new_child(
     assert isinstance(list(inline.run(JOB))[-1], JobEnd)
 
 
+def test_a_peak_is_the_process_own(tmp_path):
+    """In bytes, also where the system does not tell it in a file."""
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t 9000 kB\nVmHWM:\t 1234 kB\n")
+    assert machine.peak_bytes(status) == 1234 * 1024
+    status.write_text("Name:\tpython\n")
+    for path in (status, tmp_path / "missing"):
+        assert 0.5 < machine.peak_bytes(path) / machine.peak_bytes() < 10
+
+
 @pytest.mark.parametrize(("mood", "kind"), [("store", StoreError), ("machine", MachineError)])
 def test_errors_cross_as_themselves(inline: Inline, moods: Path, mood: str, kind: type[WelltunedError]) -> None:
     (moods / mood).touch()

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ def _prepare(runtime: Runtime) -> None:
 def _peak_bytes(runtime: Runtime) -> int:
     """Return the most memory that the job's device gave to this process (on a GPU without the driver's own)."""
     if runtime.device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+        return machine.peak_bytes()
     return torch.cuda.max_memory_reserved(runtime.device)
 
 

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import resource
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from welltuned.errors import InputError, MachineError, problem
@@ -12,6 +14,7 @@ SHARE = 0.8  # of what is free now, since other programs grow too; assumed
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 MEMORY_INFO = Path("/proc/meminfo")
 PROCESSOR_INFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
 # What Linux says of a processor, in this order: the names differ between the families of processors (x86, Arm).
 NAMES = ("model name", "Processor", "Hardware", "CPU implementer", "CPU part")
 VERSIONS = ("cpu family", "model", "stepping", "CPU architecture", "CPU variant", "CPU revision")
@@ -49,6 +52,19 @@ def memory_bytes(device: str) -> int:
     if kind != "cuda" or not (index or "0").isdigit():
         raise InputError(problem("--device", device, '"cpu" or "cuda:0"', "write --device cpu"))
     return int(SHARE * _gpu_bytes(device, index or "0"))
+
+
+def peak_bytes(status: Path = STATUS) -> int:
+    """Return the most memory that this process has held.
+
+    Linux hands `ru_maxrss` down from the parent to a child that it starts, so the process's own high-water mark is
+    read where there is one.
+    """
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.is_file() else {}
+    if "VmHWM" in lines:
+        return int(lines["VmHWM"].split()[0]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def _free_bytes(info: Path) -> int:
