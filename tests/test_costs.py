@@ -101,11 +101,10 @@ def test_memory_terms_written_out(config):
     assert terms["attention_bytes"] == 0
     assert terms["logits_bytes"] == pytest.approx(12 * 8 * 24 * 512, rel=1e-4)
     assert terms["copy_bytes"] == 0  # adapters are as wide as activations
-    assert terms["update_bytes"] == pytest.approx(terms["adapter_bytes"], rel=1e-4)  # gradients again
+    assert found.update_bytes == 0  # gradients again fit into the holes that activations leave
     assert terms["validation_bytes"] == pytest.approx(2 * 32 * 100 * layer + terms["logits_bytes"], rel=1e-4)
     held = sum(terms[f"{name}_bytes"] for name in ("adapter", "gradient", "optimizer"))
     step = memory.HOLES * (terms["activation_bytes"] + terms["logits_bytes"])
-    step += memory.HELD_OVERHEAD * terms["update_bytes"]
     moment = max(step, memory.HOLES * terms["validation_bytes"])
     bytes_found = found.total_bytes - found.runtime_bytes - found.base_bytes
     assert bytes_found == pytest.approx(memory.HELD_OVERHEAD * held + moment, abs=8)
@@ -171,6 +170,19 @@ def test_a_base_in_8_bits_is_held_beside_its_file_where_that_is_mapped(config):
     assert mapped.base_bytes == in_8_bits + 2 * 10**9 and read.base_bytes == in_8_bits
     assert mapped.start_bytes < 10**6
     assert read.start_bytes / memory.HELD_OVERHEAD == pytest.approx(6 * 10**9 - in_8_bits, abs=10**6)
+
+
+def test_an_update_adds_to_a_micro_step_what_holes_do_not_take_in(config):
+    """Uncompiled blocks leave some; compiled ones none, and a GPU hands over all that a micro-step took."""
+    many, survey = [config.replace(method="full", rank=0)] * 8, survey_of(config, longest_tokens=10)
+    plain, compiled, gpu = (
+        memory.estimate(many, survey, 1, device, compiled=flag)
+        for device, flag in (("cpu", False), ("cpu", True), ("cuda:0", False))
+    )
+    holes = (memory.HOLES - 1) / memory.HOLES * plain.activation_bytes
+    assert 0 < holes < plain.gradient_bytes
+    assert plain.update_bytes == pytest.approx(plain.gradient_bytes - holes, abs=2)
+    assert compiled.update_bytes == compiled.gradient_bytes and gpu.update_bytes == gpu.gradient_bytes
 
 
 def test_on_a_gpu_an_update_takes_the_place_of_what_the_micro_step_freed(config):

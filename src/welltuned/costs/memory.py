@@ -19,9 +19,9 @@ from welltuned.costs.flops import num_frozen, num_trainable, ranks, trains_whole
 from welltuned.records import Config, Site, Survey
 
 RUNTIME_BYTES = 430 * 2**20  # measured: the interpreter, torch and its thread pools, transformers, without a model
-# What the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap, which a
-# larger update does not fit into, so that a micro-step and an update add up; what stays is packed closely. Measured on
-# six packs of `scripts/measure_memory.py`. On a GPU there are fewer holes; assumed.
+# What the allocator holds beside what is in use. On a CPU (glibc) freed activations leave holes in the heap, into
+# which an update fits as far as they go; what is beyond them adds to a micro-step. What stays is packed closely.
+# Measured on six packs of `scripts/measure_memory.py`. On a GPU there are fewer holes; assumed.
 HELD_OVERHEAD, HOLES = 1.1, 1.4
 # Compiled blocks take few large tensors, in the same order each time. What the compiler keeps beside them are its
 # modules and what it knows of the code. Both measured on three packs of the script's CHECKS, and on those of
@@ -55,7 +55,7 @@ class Memory:
     logits_bytes: int
     copy_bytes: int  # of the adapters, where activations are narrower; of all weights where all of them are trained
     dequantised_bytes: int  # the weight of one layer, where the base is held in 8 bits
-    update_bytes: int
+    update_bytes: int  # on a CPU, of what an update takes, that which holes do not take in
     is_freed: bool  # what a micro-step took, for the update after it
     # other moments
     validation_bytes: int
@@ -138,6 +138,9 @@ def estimate(
     factors = _overheads(device, compiled)
     for factor, named in zip(factors, (held_terms, kept_terms, passing_terms), strict=True):
         terms |= {name: round(factor * value) for name, value in named.items()}
+    if device == "cpu":
+        holes = sum(terms[name] for name in kept_terms) - sum(kept_terms.values())
+        terms["update_bytes"] = max(0, terms["update_bytes"] - round(holes))
     compiler = COMPILER_BYTES if compiled and device == "cpu" else 0  # it is the host's
     terms |= {"runtime_bytes": RUNTIME_BYTES, "compiler_bytes": compiler, "base_bytes": held}
     return Memory(is_freed=device != "cpu", **terms)
