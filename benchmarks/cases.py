@@ -72,7 +72,7 @@ def method(options: Options, name: str, samples: int, target: float) -> Case:
     return Case(name, title, contenders, "packed lora", target)
 
 
-def smollm2(options: Options, samples: int, target: float) -> Case | str:
+def smollm2(options: Options, samples: int, target: float, runners: Sequence[str] = ALL_RUNNERS) -> Case | str:
     """SmolLM2-135M on GSM8K, or why it is skipped."""
     if options.smollm2 is None or options.gsm8k is None:
         return "needs --smollm2 PATH.gguf and --gsm8k PATH.jsonl"
@@ -90,12 +90,8 @@ def smollm2(options: Options, samples: int, target: float) -> Case | str:
         "train": {"rank": 16, "batch_size": 4, "num_evaluations": 1},
         "axes": {"learning_rate": LEARNING_RATES},
     }
-    return _everyone(
-        "smollm2",
-        "SmolLM2-135M, GSM8K, 8 LoRA trials, rank 16, batch 4",
-        plan.expand(Spec.model_validate(sections)),
-        target,
-    )
+    title = "SmolLM2-135M, GSM8K, 8 LoRA trials, rank 16, batch 4"
+    return _everyone("smollm2", title, plan.expand(Spec.model_validate(sections)), target, runners)
 
 
 def make(name: str, options: Options) -> Case | str:
@@ -106,10 +102,12 @@ def make(name: str, options: Options) -> Case | str:
         return batch(options, *batches[name])
     if name in methods:
         return method(options, name, 512, methods[name])
+    if name == "smollm2-long":
+        return smollm2(options, 128, 1.0, ("packed", "alone"))
     return mixed(options, 1024, 4.5) if name == "mixed" else smollm2(options, 32, 2.0)
 
 
-NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "dora", "smollm2")
+NAMES = ("batch-4", "batch-16", "batch-64", "mixed", "pissa", "dora", "smollm2", "smollm2-long")
 
 
 def measured(configs: Sequence[Config], num_measured: int | None) -> list[Config]:
@@ -150,5 +148,9 @@ def _abacus(options: Options, samples: int, train: dict, axes: dict, seeds: int)
     return plan.expand(Spec.model_validate(sections))
 
 
-def _everyone(name: str, title: str, configs: tuple[Config, ...], target: float) -> Case:
-    return Case(name, title, tuple(Contender(runner, runner, configs) for runner in ALL_RUNNERS), "trainer", target)
+def _everyone(
+    name: str, title: str, configs: tuple[Config, ...], target: float, runners: Sequence[str] = ALL_RUNNERS
+) -> Case:
+    """Return a case of these runners, against Trainer, or against the last where that does not take part."""
+    against = "trainer" if "trainer" in runners else runners[-1]
+    return Case(name, title, tuple(Contender(runner, runner, configs) for runner in runners), against, target)

@@ -211,7 +211,7 @@ def test_a_benchmark_that_was_cut_off_goes_on_with_what_it_has(tmp_path):
 
 
 def test_cases_have_the_trials_that_their_titles_say(base):
-    sizes = {name: cases.make(name, options(base, 256)).contenders for name in cases.NAMES if name != "smollm2"}
+    sizes = {name: cases.make(name, options(base, 256)).contenders for name in cases.NAMES if "smollm2" not in name}
     assert {name: [len(each.configs) for each in found] for name, found in sizes.items()} == {
         **{name: [32] * 4 for name in ("batch-4", "batch-16", "batch-64", "mixed")},
         "pissa": [32, 32],
@@ -219,6 +219,11 @@ def test_cases_have_the_trials_that_their_titles_say(base):
     }
     assert len({config.batch_size for config in sizes["mixed"][0].configs}) == 4
     assert "needs --smollm2" in cases.make("smollm2", options(base))
+    assert "needs --smollm2" in cases.make("smollm2-long", options(base))
+    named = cases.Options(base, "float32", 256, pathlib.Path(base), pathlib.Path("rows.jsonl"))
+    long = cases.make("smollm2-long", named)
+    assert [(each.runner, len(each.configs)) for each in long.contenders] == [("packed", 8), ("alone", 8)]
+    assert long.against == "alone" and {config.num_train for config in long.contenders[0].configs} == {256}
 
 
 def test_some_trials_of_every_batch_size_are_measured(base):
