@@ -210,7 +210,7 @@ def test_a_benchmark_that_was_cut_off_goes_on_with_what_it_has(tmp_path):
 # Cases and settings ---------------------------------------------------------------------------------------------------
 
 
-def test_cases_have_the_trials_that_their_titles_say(base):
+def test_cases_have_the_trials_that_their_titles_say(base, tmp_path):
     sizes = {name: cases.make(name, options(base, 256)).contenders for name in cases.NAMES if "smollm2" not in name}
     assert {name: [len(each.configs) for each in found] for name, found in sizes.items()} == {
         **{name: [32] * 4 for name in ("batch-4", "batch-16", "batch-64", "mixed")},
@@ -220,7 +220,9 @@ def test_cases_have_the_trials_that_their_titles_say(base):
     assert len({config.batch_size for config in sizes["mixed"][0].configs}) == 4
     assert "needs --smollm2" in cases.make("smollm2", options(base))
     assert "needs --smollm2" in cases.make("smollm2-long", options(base))
-    named = cases.Options(base, "float32", 256, pathlib.Path(base), pathlib.Path("rows.jsonl"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"question": "2 + 2?", "answer": "2 + 2 = 4\n#### 4"}))
+    named = cases.Options(base, "float32", 256, pathlib.Path(base), rows)
     long = cases.make("smollm2-long", named)
     assert [(each.runner, len(each.configs)) for each in long.contenders] == [("packed", 8), ("alone", 8)]
     assert long.against == "alone" and {config.num_train for config in long.contenders[0].configs} == {256}
