@@ -5,7 +5,8 @@ next all cores but one do nothing; strands wait for each other once in a micro-s
 thread at a time, so that small operations gain nothing. Measured on two AMD cores with abacus-middle, 4 or 5 rows of a
 trial, rows/s of two strands of one thread each over one strand of two threads, taken in turn: with 32 trials 1.02 to
 1.13 compiled, 1.05 to 1.16 uncompiled, 1.13 in float32, 1.06 with DoRA; with 16 trials 1.00 and 1.06 compiled, 1.04 and
-1.12 uncompiled; with 8 trials 0.90 and 1.00, with 2 trials 0.77 and 0.72. On more than two cores nothing was measured.
+1.12 uncompiled; with 31 trials uncompiled, in strands of 16 and 15, 1.06, 1.15 and 1.23, with 27 trials 1.03, 1.19 and
+1.04; with 8 trials 0.90 and 1.00, with 2 trials 0.77 and 0.72. On more than two cores nothing was measured.
 """
 
 from collections.abc import Sequence
