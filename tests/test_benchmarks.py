@@ -222,10 +222,10 @@ def test_cases_have_the_trials_that_their_titles_say(base, tmp_path):
     assert "needs --smollm2" in cases.make("smollm2-long", options(base))
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"question": "2 + 2?", "answer": "2 + 2 = 4\n#### 4"}))
-    named = cases.Options(base, "float32", 256, pathlib.Path(base), rows)
-    long = cases.make("smollm2-long", named)
+    long = cases.make("smollm2-long", cases.Options(base, "float32", None, pathlib.Path(base), rows))
     assert [(each.runner, len(each.configs)) for each in long.contenders] == [("packed", 8), ("alone", 8)]
-    assert long.against == "alone" and {config.num_train for config in long.contenders[0].configs} == {256}
+    assert {config.num_train for config in long.contenders[0].configs} == {128}
+    assert (long.name, long.against) == ("smollm2-long", "alone") and "128 rows" in long.title
 
 
 def test_some_trials_of_every_batch_size_are_measured(base):

@@ -162,21 +162,32 @@ def test_a_tokenizer_that_transformers_cannot_read_is_one_line(text, tmp_path):
 
 
 def test_the_dtype_of_a_base_is_that_of_most_of_its_numbers(tmp_path):
-    """However many tensors and files they are in."""
+    """However many tensors and files they are in, and whatever else lies beside them."""
     few, many = torch.zeros(2), torch.zeros(100)
-    for files, expected in (
-        ({"a": {"x": few.half(), "y": few.half()}, "b": {"z": many}}, "float32"),
-        ({"a": {"x": many.bfloat16(), "y": few, "z": few.clone()}}, "bfloat16"),
-        ({"a": {"x": many.to(torch.float8_e4m3fn)}}, "float32"),  # of which nothing is known
+    folder = copy_of_small(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "._model.safetensors").write_bytes(b"of another program")
+    save_file({"x": few.half(), "y": few.half()}, folder / "a.safetensors")
+    save_file({"z": many}, folder / "b.safetensors")
+    save_file({"w": torch.zeros(1000).bfloat16()}, folder / "other.safetensors")
+    names = {"x": "a.safetensors", "y": "a.safetensors", "z": "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert bases.stored_dtype(str(folder), None) == "float32"
+    whole = folder / "model.safetensors"  # which transformers prefers
+    for tensors, expected in (
+        ({"x": many.bfloat16(), "y": few, "z": few.clone()}, "bfloat16"),
+        ({"x": many.to(torch.float8_e4m3fn)}, None),
+        ({}, None),
     ):
-        folder = copy_of_small(tmp_path / expected / str(len(files)) / str(len(files["a"])))
-        (folder / "model.safetensors").unlink()
-        for name, tensors in files.items():
-            save_file(tensors, folder / f"{name}.safetensors")
+        save_file(tensors, whole)
         assert bases.stored_dtype(str(folder), None) == expected
-    (folder / "a.safetensors").write_bytes(b"cut")
+    whole.write_bytes(b"cut")
     says = rf"model.base: got '{folder}', .* it says: .+; check the folder's safetensors files"
     with pytest.raises(InputError, match=says):
+        bases.stored_dtype(str(folder), None)
+    whole.unlink()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(InputError, match="check the folder's safetensors files"):
         bases.stored_dtype(str(folder), None)
 
 

@@ -158,6 +158,13 @@ def test_one_compilation_serves_both_strands(tmp_path, numbers, compiler):
         assert first[one.id]["train_losses"] == pytest.approx(plain[one.id]["train_losses"], rel=1e-9, abs=0)
 
 
+@needs_compiler
+def test_a_compiled_pack_of_an_odd_number_stays_in_one_strand(tmp_path, numbers, compiler):
+    """Strands of three and two trials would be compiled one after the other."""
+    ends(tiny.packed(), [tiny.trial(init_seed=seed) for seed in range(5)], tmp_path, threads=2, compiled=True)
+    assert numbers[0] == 1 and compiler["unique_graphs"] == 1
+
+
 def test_resume_from_every_checkpoint_is_exact(tmp_path, numbers, monkeypatch):
     """What is saved is the pack's, however it was dealt: a checkpoint goes on with two strands to the bit."""
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # one after every micro-step

@@ -266,7 +266,7 @@ class Survey:
     num_duplicates: int  # training rows whose prompt also stands in validation or test
     has_fused_attention: bool = True  # False: the base's code has none, and keeps every score
     reads_lines: bool = False  # rows one behind the other (models/unpadded.py), as far as its code says
-    stored_dtype: str | None = None  # of the base's safetensors files; None: a GGUF file, which is read in float32
+    stored_dtype: str | None = None  # of the base's safetensors files; None: GGUF or unknown, read in float32
 
 
 @dataclass(frozen=True)

@@ -163,8 +163,8 @@ def _base_bytes(config: Config, survey: Survey, device: str) -> tuple[int, int]:
     """Return what the base takes, and what it takes beyond that while it is read, before there are adapters.
 
     On a CPU weights of the file's own dtype are the file itself, mapped, for as long as one of them is used: the
-    embedding is, where linear layers are quantised. Of another dtype they are read beside the file. Measured (torch
-    2.13, transformers 5.23).
+    embedding is, where linear layers are quantised. Of another dtype they are read beside the file. Measured on Linux
+    (torch 2.13, transformers 5.23).
     """
     width, quantised = BYTES[config.dtype], config.quantization == "int8"
     base = width * survey.num_parameters
@@ -172,7 +172,7 @@ def _base_bytes(config: Config, survey: Survey, device: str) -> tuple[int, int]:
     if device != "cpu":
         return held, 0
     if survey.stored_dtype == config.dtype:
-        return (held + base if quantised else base), 0
+        return (held + width * survey.num_base_weights if quantised else base), 0
     return held, BYTES[survey.stored_dtype or "float32"] * survey.num_parameters + base - held
 
 

@@ -60,7 +60,8 @@ def peak_bytes(status: Path = STATUS) -> int:
     Linux hands `ru_maxrss` down from the parent to a child that it starts, so the process's own high-water mark is
     read where there is one.
     """
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines()) if status.is_file() else {}
+    told = status.read_text(encoding="utf-8", errors="replace") if status.is_file() else ""
+    lines = dict(line.split(":", 1) for line in told.splitlines())
     if "VmHWM" in lines:
         return int(lines["VmHWM"].split()[0]) * 1024
     scale = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere

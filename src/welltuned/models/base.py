@@ -8,6 +8,7 @@ Shape letters: O out, I in, H hidden, V vocabulary, R rows, T tokens, K chosen p
 import copy
 import dataclasses
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -170,21 +171,30 @@ def skeleton(name: str, revision: str | None, target_modules: tuple[str, ...]) -
 
 
 def stored_dtype(name: str, revision: str | None) -> str | None:
-    """Return the dtype that most of a base's numbers have in its safetensors files; None for a GGUF file.
+    """Return the dtype that most of a base's numbers have in its safetensors files; None for a GGUF file or another.
 
-    It says what reading them takes: of their own dtype they are not copied. Unknown dtypes count as float32.
+    It says what reading them takes: of their own dtype they are not copied.
     """
     files = fingerprint.resolve_base(name, revision)
     if files.gguf is not None:
         return None
     numbers: Counter[str] = Counter()
     with _Loading(name, "causal language model", "safetensors files"):
-        for path in files.folder.glob("*.safetensors"):
+        for path in _weights(files.folder):
             with safe_open(path, framework="pt") as file:
                 parts = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (it is no dictionary)
                 for part in parts:
                     numbers[part.get_dtype()] += math.prod(part.get_shape())
-    return STORED.get(max(numbers, key=lambda dtype: numbers[dtype]), "float32") if numbers else "float32"
+    return STORED.get(max(numbers, key=lambda dtype: numbers[dtype], default=""))
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Return the files that transformers reads: others may lie beside them."""
+    whole_file, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole_file.is_file():
+        return [whole_file]
+    parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values() if index.is_file() else []
+    return [folder / name for name in sorted(set(parts))]
 
 
 def adapt(model: PreTrainedModel, tokenizer: Any, target_modules: tuple[str, ...]) -> Base:
