@@ -8,8 +8,10 @@ compares the largest resident size that the process had with `costs.memory.estim
 
 import argparse
 import dataclasses
+import itertools
 import json
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from welltuned.records import Config, Job, JobEnd, JobLost, Outcome, Role, Runti
 from welltuned.spec import Spec
 
 NUM_STEPS = 3  # optimizer steps of each trial: the peak is reached in the first that has moments
-HEADINGS = ("pack", "predicted MiB", "measured MiB", "error")
+HEADINGS = ("pack", "predicted MiB", "measured MiB", "from", "to", "error")
 LARGEST_ERROR = 0.15  # of the prediction, relative to what was measured
 
 
@@ -160,16 +162,16 @@ def events(job: Job, runtime: Runtime) -> Iterator:
 
 @dataclass(frozen=True)
 class Measured:
-    """A pack and the largest resident size of its process; None where it was lost."""
+    """A pack and the largest resident sizes of its processes; fewer than asked for where it was lost."""
 
     configs: list[Config]
     survey: Survey
-    peak_bytes: int | None
+    peaks: list[int]
     seconds: float
 
 
-def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Measured:
-    """Train a pack in a worker process."""
+def measure(case: Case, folder: Path, base: str | None, data: str | None, repeats: int) -> Measured:
+    """Train a pack in a worker process, so many times."""
     num_rows = batch_size_of(case) * NUM_STEPS  # every row is read, the longest too
     if base is None:
         write_model(case, folder / "model")
@@ -181,31 +183,33 @@ def measure(case: Case, folder: Path, base: str | None, data: str | None) -> Mea
     (survey,) = (event for event in events(SurveyJob("survey", configs[0]), runtime) if isinstance(event, Survey))
     job = packing.make_job([Trial(config, Role.SELECT) for config in configs], case.micro_rows)
     job = dataclasses.replace(job, compiled="compiled" in case.runs, recompute="recomputed" in case.runs)
-    began, peak = time.monotonic(), None
-    for event in events(job, runtime):
+    began, peaks = time.monotonic(), []
+    for event in itertools.chain.from_iterable(events(job, runtime) for _ in range(repeats)):
         if isinstance(event, JobLost):
             print("   lost:", event.reason)
         if isinstance(event, JobEnd):
-            peak = event.peak_bytes
+            peaks.append(event.peak_bytes)
         if isinstance(event, Outcome) and event.num_steps < NUM_STEPS:
             print("   a trial ended early:", event.reason)
-    return Measured(configs, survey, peak, time.monotonic() - began)
+    return Measured(configs, survey, peaks, time.monotonic() - began)
 
 
 def show(number: int, case: Case, measured: Measured) -> tuple[str, ...]:
     """Print what was predicted, term by term, and what was measured; return a line of the table."""
     how = {"recompute": "recomputed" in case.runs, "compiled": "compiled" in case.runs}
     predicted = memory.estimate(measured.configs, measured.survey, case.micro_rows, **how)
-    total, peak = predicted.total_bytes, measured.peak_bytes
+    total, peaks = predicted.total_bytes, measured.peaks
     print(f"{number:2} {case.name()}, {measured.seconds:.0f} s")
-    if peak is None:
-        print(f"   predicted {total / 2**20:,.0f} MiB: lost")
-    else:
-        verdict = "" if abs(total / peak - 1) <= LARGEST_ERROR else "  <-- off by more than it should be"
-        print(f"   predicted {total / 2**20:,.0f} MiB, measured {peak / 2**20:,.0f}: {total / peak - 1:+.1%}{verdict}")
+    found = ("lost", "", "", "")
+    if peaks:
+        median = statistics.median(peaks)
+        error = total / median - 1
+        found = (*(f"{each / 2**20:,.0f}" for each in (median, min(peaks), max(peaks))), f"{error:+.1%}")
+    told = "lost" if not peaks else f"measured {found[0]} ({found[1]} to {found[2]}): {found[3]}"
+    verdict = "  <-- off by more than it should be" if peaks and abs(error) > LARGEST_ERROR else ""
+    print(f"   predicted {total / 2**20:,.0f} MiB, {told}{verdict}")
     terms = predicted.terms().items()
     print("   " + ", ".join(f"{name} {value / 2**20:,.0f}" for name, value in terms if value), flush=True)
-    found = ("lost", "") if peak is None else (f"{peak / 2**20:,.0f}", f"{total / peak - 1:+.1%}")
     return case.name(), f"{total / 2**20:,.0f}", *found
 
 
@@ -217,6 +221,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="the sizes that nothing was fitted to")
     parser.add_argument("--write", type=Path, help="a page to add the table to")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of the cases")
+    parser.add_argument("--repeats", type=int, default=3, help="the median of this many counts (default: 3)")
     parser.add_argument("--case", nargs="*", default=[], metavar="FIELD=VALUE", help="one case, changed from the large")
     arguments = parser.parse_args()
     cases = CHECKS if arguments.check else CASES
@@ -230,7 +235,9 @@ def main() -> None:
         if arguments.only is not None and number not in arguments.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            lines.append(show(number, case, measure(case, Path(folder), arguments.base, arguments.data)))
+            lines.append(
+                show(number, case, measure(case, Path(folder), arguments.base, arguments.data, arguments.repeats))
+            )
     if arguments.write is not None:
         rows = (HEADINGS, ("---", *("---:" for _ in HEADINGS[1:])), *lines)
         table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
