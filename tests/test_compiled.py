@@ -107,6 +107,26 @@ def test_lines_and_rows_of_any_length_are_compiled_once(dtype, tmp_path, compile
     assert compiler["unique_graphs"] == 1
 
 
+@needs_compiler
+def test_trials_that_leave_a_compiled_pack_take_no_other_compilation(tmp_path, compiler, monkeypatch):
+    """Six, five, four, and then two and one, which are other code; float64, <= 1e-9 of uncompiled ones."""
+    steps = (2, 4, 8, 8, 10, 12)
+    trials = [tiny.trial(init_seed=seed % 2, max_steps=many, order_seed=seed) for seed, many in enumerate(steps)]
+    plain = tiny.outcomes(tiny.run_pack(tiny.packed(), trials, 3, tmp_path, threads=1))
+    taken = []
+    take = loop.PackRun.take
+
+    def noted(self, keep):
+        taken.append((len(keep), compiler["unique_graphs"]))
+        take(self, keep)
+
+    monkeypatch.setattr(loop.PackRun, "take", noted)
+    fast = tiny.outcomes(tiny.run_pack(tiny.packed(), trials, 3, tmp_path, compiled=True, threads=1))
+    assert taken == [(5, 1), (4, 1), (2, 1), (1, 1), (0, 2)]
+    for one in trials:
+        assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
+
+
 def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
     """The compiler stops without a word at its 8th graph of a process."""
     graphs = []

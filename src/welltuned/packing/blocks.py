@@ -1,22 +1,24 @@
 """The decoder's blocks, compiled: `torch.compile` fuses what lies between the matmuls, once for all blocks of a model.
 
 All blocks of a decoder run the same code on tensors of the same shapes, so one compilation serves them all; it is made
-for lines and rows of any length (unpadded.py), and for one number of trials. On a CPU this needs a C++ compiler;
-without one the blocks run as they are. What calls the compiled kernels is C++ there, too: it lets other threads run
-Python meanwhile (train/crew.py). The compiler keeps a limited number of graphs for the life of a process and then
-runs others uncompiled: every pack begins anew (`begin`), so that what it computes does not depend on packs before it.
+for lines and rows of any length (unpadded.py), and for any number of trials but one. On a CPU this needs a C++
+compiler; without one the blocks run as they are. What calls the compiled kernels is C++ there, too: it lets other
+threads run Python meanwhile (train/crew.py). The compiler keeps a limited number of graphs for the life of a process
+and then runs others uncompiled: every pack begins anew (`begin`), so that what it computes does not depend on packs
+before it.
 """
 
 import functools
 import importlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as symbolic
 from torch.utils import _pytree as pytree
 from torch.utils._triton import has_triton
 from torch.utils.checkpoint import checkpoint
@@ -25,7 +27,7 @@ from welltuned.models.base import Base
 from welltuned.models.unpadded import Places, bound
 
 COMPILERS = ("g++", "clang++", "c++")
-MOST_GRAPHS = 64  # of one pack: its width halves while trials end, and lengths that are equal by chance count once more
+MOST_GRAPHS = 64  # of one pack, at most: other numbers of groups or strands, and a group of one trial, count once more
 
 
 def available(device: torch.device) -> bool:
@@ -58,6 +60,8 @@ class Blocks:
         """Let a pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
         torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = MOST_GRAPHS
+        # Sizes, strides and offsets that happen to be equal in the first micro-step are not taken to be the same.
+        symbolic.use_duck_shape = False
         options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
         self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]
 
@@ -75,9 +79,9 @@ class Blocks:
             block.forward = _recomputed(forward, places) if recompute else forward
         hooks = [block.register_forward_pre_hook(_with_gradient) for block in self.modules[:1]]
         if compiled:
-            hooks += [block.register_forward_pre_hook(_any_length, with_kwargs=True) for block in self.modules]
+            hooks += [block.register_forward_pre_hook(_any_size, with_kwargs=True) for block in self.modules]
             for tensor in () if places is None else vars(places).values():
-                torch._dynamo.maybe_mark_dynamic(tensor, 1)
+                torch._dynamo.maybe_mark_dynamic(tensor, (0, 1))
         try:
             yield
         finally:
@@ -132,14 +136,21 @@ def _with_gradient(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         inputs[0].requires_grad_(torch.is_grad_enabled())
 
 
-def _any_length(block: nn.Module, inputs: tuple[Tensor, ...], others: dict[str, Any]) -> None:
-    """Tell the compiler which sizes are that of lines: hidden states and positions are [L, S, ...], masks [L, 1, S, S].
+def _any_size(block: nn.Module, inputs: tuple[Tensor, ...], others: dict[str, Any]) -> None:
+    """Tell the compiler what sizes lines have: hidden states and positions are [L, S, ...], masks [L, 1, S, S].
 
     A size of the model that is equal by chance is not named: lines of another length would be compiled once more.
     """
     del block
     for leaf in pytree.tree_leaves((inputs, others)):
         if isinstance(leaf, Tensor):
-            places = (2, 3) if leaf.dim() == 4 else (1,)
-            named = [place for place in places if leaf.shape[place:][:1] == inputs[0].shape[1:2]]
+            sizes = inputs[0].shape[:2]
+            places = ((0, 0), (2, 1), (3, 1)) if leaf.dim() == 4 else ((0, 0), (1, 1))
+            named = [place for place, size in places if leaf.shape[place : place + 1] == sizes[size : size + 1]]
             torch._dynamo.maybe_mark_dynamic(leaf, named)
+
+
+def any_number(tensors: Iterable[Tensor]) -> None:
+    """Tell the compiler that these are of any number of trials, their first size."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)

@@ -19,7 +19,7 @@ from welltuned.models.quantised import product, shape_of, weight_of
 from welltuned.models.summed import bare, summed
 from welltuned.models.unpadded import Places
 from welltuned.packing import whole
-from welltuned.packing.blocks import Blocks
+from welltuned.packing.blocks import Blocks, any_number
 from welltuned.packing.dropout import Dropout
 from welltuned.packing.group import Part
 from welltuned.packing.state import PackState
@@ -107,6 +107,8 @@ class PackedModel:
         for site, linear in self.linears.items():
             linear.parts = () if state is None else tuple(group.part(site) for group in state.at_sites)
             linear.dropout = dropout
+            for part in linear.parts if compiled else ():
+                any_number((*part.tensors.values(), part.scaling_N))
         try:
             changes = {} if state is None else state.whole
             in_lines = nullcontext() if places is None else unpadded.reading(self.base.model, places)

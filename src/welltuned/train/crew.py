@@ -27,8 +27,7 @@ class Crew:
 
     def deal(self, state: PackState, runners: Sequence[Runner]) -> None:
         """Deal these trials anew. `runners` are in the order of the state's positions."""
-        sizes = [group.num_trials for group in state.groups]
-        number = rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
+        number = self._number([group.num_trials for group in state.groups])
         while len(self._models) < number:
             self._models.append(self._models[0].twin())
         if self._manner.compiled and runners and number != len(self.strands):  # code is for a number of threads
@@ -39,6 +38,14 @@ class Crew:
             Strand(model, share, [runners[place] for place in places], self._table, self._manner)
             for model, (share, places) in zip(self._models, shares, strict=False)
         ]
+
+    def serves(self, sizes: Sequence[int]) -> bool:
+        """Say whether no other compilation is needed for groups of so many trials: any number, but not one or none."""
+        each_has_some = all(size >= 2 * len(self.strands) for size in sizes)
+        return not self._manner.compiled or (each_has_some and self._number(sizes) == len(self.strands))
+
+    def _number(self, sizes: Sequence[int]) -> int:
+        return rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
 
     def advance(self, micro_step: int) -> int:
         """Make a micro-step of every strand; return the tokens read."""

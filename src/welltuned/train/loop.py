@@ -123,9 +123,10 @@ class PackRun:
                 yield runner.outcome(self.seconds, pack_tokens, adapter, num_trainable(self.model.base, runner.trial))
 
     def _compact(self) -> None:
-        """Let retired trials leave the block; where it is compiled for its width, once they are half of it."""
+        """Let retired trials leave the block; where that takes another compilation, once they are half of it."""
         keep = [place for place, runner in enumerate(self.live) if not runner.reported]
-        if len(keep) <= len(self.live) // 2 or (len(keep) < len(self.live) and not self.compiled):
+        sizes = [sum(group.start <= place < group.stop for place in keep) for group in self.state.groups]
+        if len(keep) <= len(self.live) // 2 or (len(keep) < len(self.live) and self.crew.serves(sizes)):
             self.take(keep)
 
     def take(self, keep: Sequence[int]) -> None:
