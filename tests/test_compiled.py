@@ -109,7 +109,7 @@ def test_lines_and_rows_of_any_length_are_compiled_once(dtype, tmp_path, compile
 
 @needs_compiler
 def test_trials_that_leave_a_compiled_pack_take_no_other_compilation(tmp_path, compiler, monkeypatch):
-    """Six, five, four, and then two and one, which are other code; float64, <= 1e-9 of uncompiled ones."""
+    """Six, five, four, two, and then one, which is other code; float64, <= 1e-9 of uncompiled ones."""
     steps = (2, 4, 8, 8, 10, 12)
     trials = [tiny.trial(init_seed=seed % 2, max_steps=many, order_seed=seed) for seed, many in enumerate(steps)]
     plain = tiny.outcomes(tiny.run_pack(tiny.packed(), trials, 3, tmp_path, threads=1))

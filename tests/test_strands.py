@@ -134,7 +134,7 @@ def test_a_trial_that_diverges_leaves_both_strands_alone(tmp_path, numbers):
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_compiler)])
 def test_a_pack_that_becomes_small_goes_on_in_one_strand(compiled, tmp_path, numbers, compiler):
-    """Half of four trials end early; float64, <= 1e-9 of each alone. Compiled: one graph for each of the two widths."""
+    """Half of four trials end early; float64, <= 1e-9 of each alone. Compiled: one graph for each number of strands."""
     trials = [tiny.trial(init_seed=seed, max_steps=3 if seed < 2 else 12) for seed in range(4)]
     found = ends(tiny.packed(), trials, tmp_path, threads=2, compiled=compiled)
     assert numbers == [2, 1, 1]  # and nothing is left to deal
@@ -147,7 +147,7 @@ def test_a_pack_that_becomes_small_goes_on_in_one_strand(compiled, tmp_path, num
 
 @needs_compiler
 def test_one_compilation_serves_both_strands(tmp_path, numbers, compiler):
-    """Mixed methods, ranks and batch sizes: a graph for each width, not for each strand; two runs, the same bits."""
+    """Mixed methods, ranks and batch sizes: a graph for both, one for one trial of each; two runs, the same bits."""
     trials = [dataclasses.replace(one, config=one.config.replace(dropout=0.0)) for one in MIXED]
     plain = ends(tiny.packed(), trials, tmp_path, threads=2)
     numbers.clear()
@@ -168,6 +168,43 @@ def test_compiled_strands_of_three_and_two_trials_have_one_code(tmp_path, number
     assert numbers[0] == 2 and compiler["unique_graphs"] == 1
     for one in trials:
         assert found[one.id]["train_losses"] == pytest.approx(plain[one.id]["train_losses"], rel=1e-9, abs=0)
+
+
+@needs_compiler
+def test_trials_leave_compiled_strands_without_another_compilation(tmp_path, numbers, compiler):
+    """Two groups of five: strands of 3 + 2 and 2 + 3, and then of four trials of one and five of the other."""
+    trials = [
+        tiny.trial(method=method, init_seed=seed, max_steps=3 if (method, seed) == ("lora", 0) else 10)
+        for method in ("lora", "pissa")
+        for seed in range(5)
+    ]
+    plain = ends(tiny.packed(), trials, tmp_path, threads=2)
+    numbers.clear()
+    found = ends(tiny.packed(), trials, tmp_path, threads=2, compiled=True)
+    assert numbers[:2] == [2, 2] and compiler["unique_graphs"] == 1
+    for one in trials:
+        assert found[one.id]["train_losses"] == pytest.approx(plain[one.id]["train_losses"], rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("trials", "left", "serves"),
+    [
+        ({"lora": 6}, [5], True),
+        ({"lora": 6}, [1], False),
+        ({"lora": 4, "dora": 2}, [4, 1], False),
+        ({"lora": 4, "dora": 2}, [4, 0], False),
+        ({"lora": 4, "dora": 1}, [3, 1], True),  # one trial is what the code of that group is for
+    ],
+)
+def test_trials_leave_at_once_where_the_code_serves_the_others(trials, left, serves, tmp_path):
+    """Uncompiled always."""
+    pack = [tiny.trial(method=method, init_seed=seed) for method, many in trials.items() for seed in range(many)]
+    state = initial(tiny.base(), grouped(pack))
+    for compiled in (True, False):
+        manner = strand.Manner(3, True, compiled, False)
+        hands = crew.Crew(tiny.packed(), 1, None, manner)
+        hands.deal(state, list(range(len(pack))))
+        assert hands.serves(left) == (serves or not compiled)
 
 
 def test_resume_from_every_checkpoint_is_exact(tmp_path, numbers, monkeypatch):

@@ -2,7 +2,8 @@
 
 All numbers are fixed, so that a plan does not depend on the machine or on the hour. Measured on abacus-middle, 32 LoRA
 trials, two CPU cores: compiled blocks take 22 % less time in bfloat16 (44 % with AMX) and 14 % less in float32;
-compiling takes 18 to 22 s, 8 to 9 s where the cache on disk has the code.
+compiling takes 18 to 23 s, 8 to 9 s where the cache on disk has the code (measured before one compilation served any
+number of trials, which takes 4 s more).
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,8 @@ FEWEST_TRIALS = 8  # of a strand: what was measured to pay
 def number(sizes: Sequence[int], threads: int, device: str, compiled: bool) -> int:
     """Return the number of strands for groups of so many trials, of which each strand has half.
 
-    Compiled code serves any number of trials but one: no strand may have one of a group of which another has more.
+    Compiled code serves any number of trials but one: no strand may have one of a group of which another has
+    more, or none.
 
     >>> number([32], 2, "cpu", True), number([31], 2, "cpu", True), number([20, 12], 8, "cpu", True)
     (2, 2, 2)

@@ -5,7 +5,7 @@ for lines and rows of any length (unpadded.py), and for any number of trials but
 compiler; without one the blocks run as they are. What calls the compiled kernels is C++ there, too: it lets other
 threads run Python meanwhile (train/crew.py). The compiler keeps a limited number of graphs for the life of a process
 and then runs others uncompiled: every pack begins anew (`begin`), so that what it computes does not depend on packs
-before it.
+before it (but on the compiler's cache on disk, should that hold code that was made in view of other sizes).
 """
 
 import functools
@@ -60,7 +60,7 @@ class Blocks:
         """Let a pack be compiled anew; code of the same shapes comes out of the compiler's cache on disk."""
         torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = MOST_GRAPHS
-        # Sizes, strides and offsets that happen to be equal in the first micro-step are not taken to be the same.
+        # Strides and offsets that happen to be equal in the first micro-step are not taken to be the same.
         symbolic.use_duck_shape = False
         options: dict[str, Any] = {"cpp_wrapper": True} if self.device.type == "cpu" else {}
         self.forwards = [torch.compile(block.forward, dynamic=False, options=options) for block in self.modules]

@@ -40,9 +40,16 @@ class Crew:
         ]
 
     def serves(self, sizes: Sequence[int]) -> bool:
-        """Say whether no other compilation is needed for groups of so many trials: any number, but not one or none."""
-        each_has_some = all(size >= 2 * len(self.strands) for size in sizes)
-        return not self._manner.compiled or (each_has_some and self._number(sizes) == len(self.strands))
+        """Say whether no other compilation is needed where so many trials of each group go on.
+
+        Code is for any number of trials but one; for one, where a strand has had one of the group before.
+        """
+        if not self._manner.compiled:
+            return True
+        had = [group.num_trials for group in self.strands[0].state.groups]
+        least = [1 if number == 1 else 2 * len(self.strands) for number in had]
+        enough = all(size >= few for size, few in zip(sizes, least, strict=True))
+        return enough and self._number(sizes) == len(self.strands)
 
     def _number(self, sizes: Sequence[int]) -> int:
         return rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
