@@ -207,6 +207,19 @@ def test_trials_leave_at_once_where_the_code_serves_the_others(trials, left, ser
         assert hands.serves(left) == (serves or not compiled)
 
 
+def test_compiled_strands_stay_two_where_few_trials_are_left(tmp_path):
+    """Uncompiled, and with fewer than two trials each, one strand goes on."""
+    for compiled, expected in ((True, 2), (False, 1)):
+        state = initial(tiny.base(), [tiny.trial(init_seed=seed) for seed in range(16)])
+        hands = crew.Crew(tiny.packed(), 2, None, strand.Manner(3, True, compiled, False))
+        dealt = []
+        for many in (16, 15, 4, 3, 4):
+            assert many == 16 or many == 3 or hands.serves([many])
+            hands.deal(state.select(list(range(many))), list(range(many)))
+            dealt.append(len(hands.strands))
+        assert dealt == [2, expected, expected, 1, 1]
+
+
 def test_resume_from_every_checkpoint_is_exact(tmp_path, numbers, monkeypatch):
     """What is saved is the pack's, however it was dealt: a checkpoint goes on with two strands to the bit."""
     monkeypatch.setattr(loop, "CHECKPOINT_SHARE", float("inf"))  # one after every micro-step

@@ -52,6 +52,9 @@ class Crew:
         return enough and self._number(sizes) == len(self.strands)
 
     def _number(self, sizes: Sequence[int]) -> int:
+        """Return the number of strands; two compiled ones stay two where their code serves: it is for their threads."""
+        if self._manner.compiled and len(self.strands) == rule.MOST and min(sizes, default=0) >= 2 * rule.MOST:
+            return rule.MOST
         return rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
 
     def advance(self, micro_step: int) -> int:
