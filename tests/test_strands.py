@@ -208,16 +208,16 @@ def test_trials_leave_at_once_where_the_code_serves_the_others(trials, left, ser
 
 
 def test_compiled_strands_stay_two_where_few_trials_are_left(tmp_path):
-    """Uncompiled, and with fewer than two trials each, one strand goes on."""
+    """Uncompiled, and with fewer than two trials each, one strand goes on. What came between decides nothing."""
     for compiled, expected in ((True, 2), (False, 1)):
         state = initial(tiny.base(), [tiny.trial(init_seed=seed) for seed in range(16)])
         hands = crew.Crew(tiny.packed(), 2, None, strand.Manner(3, True, compiled, False))
         dealt = []
         for many in (16, 15, 4, 3, 4):
-            assert many == 16 or many == 3 or hands.serves([many])
+            assert many in (16, 3) or len(dealt) == 4 or hands.serves([many])
             hands.deal(state.select(list(range(many))), list(range(many)))
             dealt.append(len(hands.strands))
-        assert dealt == [2, expected, expected, 1, 1]
+        assert dealt == [2, expected, expected, 1, expected]
 
 
 def test_resume_from_every_checkpoint_is_exact(tmp_path, numbers, monkeypatch):

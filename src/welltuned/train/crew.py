@@ -24,10 +24,12 @@ class Crew:
         self._models = [model]
         self._pool = ThreadPoolExecutor(rule.MOST, "strand", torch.set_num_threads, (max(1, threads // rule.MOST),))
         self.strands: list[Strand] = []
+        self._first = 0  # the number of strands of the whole pack, with which it begins, and goes on from a checkpoint
 
     def deal(self, state: PackState, runners: Sequence[Runner]) -> None:
         """Deal these trials anew. `runners` are in the order of the state's positions."""
         number = self._number([group.num_trials for group in state.groups])
+        self._first = self._first or number
         while len(self._models) < number:
             self._models.append(self._models[0].twin())
         if self._manner.compiled and runners and number != len(self.strands):  # code is for a number of threads
@@ -52,8 +54,11 @@ class Crew:
         return enough and self._number(sizes) == len(self.strands)
 
     def _number(self, sizes: Sequence[int]) -> int:
-        """Return the number of strands; two compiled ones stay two where their code serves: it is for their threads."""
-        if self._manner.compiled and len(self.strands) == rule.MOST and min(sizes, default=0) >= 2 * rule.MOST:
+        """Return the number of strands; two compiled ones stay two where their code serves: it is for their threads.
+
+        That the pack began with two decides it, not what came between: who goes on from a checkpoint does not know.
+        """
+        if self._manner.compiled and self._first == rule.MOST and min(sizes, default=0) >= 2 * rule.MOST:
             return rule.MOST
         return rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
 
