@@ -127,12 +127,13 @@ def test_trials_that_leave_a_compiled_pack_take_no_other_compilation(tmp_path, c
         assert fast[one.id].train_losses == pytest.approx(plain[one.id].train_losses, rel=1e-9, abs=0)
 
 
-def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
-    """The compiler stops without a word at its 8th graph of a process."""
-    graphs = []
+@pytest.fixture
+def graphs(monkeypatch):
+    """Trace blocks without making code of them; return the numbers of inputs of what was traced."""
+    traced = []
 
     def counted(graph, inputs):
-        graphs.append(len(inputs))
+        traced.append(len(inputs))
         return graph.forward
 
     compiled = torch.compile
@@ -141,6 +142,11 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(blocks, "available", lambda device: True)
     monkeypatch.setattr(loop, "available", lambda device: True)
+    return traced
+
+
+def test_every_pack_of_a_process_is_compiled(tmp_path, graphs):
+    """The compiler stops without a word at its 8th graph of a process."""
     model = tiny.packed()
     found = []
     for pack in range(10):
@@ -149,6 +155,20 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, monkeypatch):
         tiny.outcomes(tiny.run_pack(model, trials, 2, tmp_path, compiled=True))
         found.append(len(graphs))
     assert set(found) == {1}
+
+
+@pytest.mark.parametrize(("reads_lines", "methods"), [(True, ("lora", "dora")), (False, ("lora",))])
+def test_what_is_equal_at_first_is_not_taken_to_be_the_same(reads_lines, methods, tmp_path, graphs):
+    """Three trials of each, then two of the first: one graph, though B has equal offsets in the first block alone."""
+    model = tiny.packed()
+    model.base.reads_lines = reads_lines
+    trials = [
+        tiny.trial(method=method, init_seed=seed, max_steps=3 if (method, seed) == ("lora", 0) else 10)
+        for method in methods
+        for seed in range(3)
+    ]
+    tiny.outcomes(tiny.run_pack(model, trials, 3, tmp_path, compiled=True, threads=1))
+    assert len(graphs) == 1
 
 
 def test_the_compiler_gets_ready_on_another_thread(monkeypatch):

@@ -2,8 +2,7 @@
 
 All numbers are fixed, so that a plan does not depend on the machine or on the hour. Measured on abacus-middle, 32 LoRA
 trials, two CPU cores: compiled blocks take 22 % less time in bfloat16 (44 % with AMX) and 14 % less in float32;
-compiling takes 18 to 23 s, 8 to 9 s where the cache on disk has the code (measured before one compilation served any
-number of trials, which takes 4 s more).
+compiling takes 21 to 23 s, 9 to 10 s where the cache on disk has the code.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,9 @@ from welltuned.records import Config, Survey
 # Two cores, bfloat16, uncompiled, of a real token; measured without AMX: 19, 39 and 2,900 microseconds on abacus-small,
 # abacus-middle and SmolLM2-135M. With AMX abacus-middle took 45.
 TOKEN_SECONDS, FLOPS_PER_SECOND = 15e-6, 1.7e11
-COMPILED_FROM_SECONDS = 80  # of training uncompiled: a fifth of it without AMX, two with, pays for the compilation
+# Of training uncompiled. The compilation pays from 100 s on without AMX and from 50 with it, from 45 and 20 where the
+# cache on disk has the code: assumed between them.
+COMPILED_FROM_SECONDS = 80
 
 
 def is_worth_it(configs: Sequence[Config], survey: Survey) -> bool:

@@ -15,11 +15,12 @@ MOST = 2  # of more at a time nothing has been measured
 FEWEST_TRIALS = 8  # of a strand: what was measured to pay
 
 
-def number(sizes: Sequence[int], threads: int, device: str, compiled: bool) -> int:
+def number(sizes: Sequence[int], threads: int, device: str, compiled: bool, first: int = 0) -> int:
     """Return the number of strands for groups of so many trials, of which each strand has half.
 
     Compiled code serves any number of trials but one: no strand may have one of a group of which another has
-    more, or none.
+    more, or none. It is for the threads that the pack began with, `first` (0: it begins now): two strands stay two
+    while their code serves. What came between decides nothing, since who goes on from a checkpoint does not know it.
 
     >>> number([32], 2, "cpu", True), number([31], 2, "cpu", True), number([20, 12], 8, "cpu", True)
     (2, 2, 2)
@@ -27,6 +28,10 @@ def number(sizes: Sequence[int], threads: int, device: str, compiled: bool) -> i
     (1, 2, 1)
     >>> number([32], 3, "cpu", True), number([32], 1, "cpu", True), number([32], 2, "cuda", True)
     (1, 1, 1)
+    >>> number([6], 2, "cpu", True, 2), number([6], 2, "cpu", False, 2), number([3], 2, "cpu", True, 2)
+    (2, 1, 1)
     """
+    if compiled and first == MOST and min(sizes, default=0) >= 2 * MOST:
+        return MOST
     can_deal = threads % MOST == 0 and not (compiled and any(size % MOST and size < 2 * MOST for size in sizes))
     return MOST if device == "cpu" and can_deal and sum(sizes) >= MOST * FEWEST_TRIALS else 1

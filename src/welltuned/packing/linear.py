@@ -48,7 +48,7 @@ class PackedLinear(nn.Module):
             inputs = x_NSI.split(sizes)
             seen = inputs if self.dropout is None else seen_NSI.split(sizes)
             y_NSO = torch.cat([self._adapted(*own) for own in zip(self.parts, inputs, seen, strict=True)])
-        return y_NSO.view(*x.shape[:-1], -1)
+        return y_NSO.view(*x.shape[:-1], y_NSO.shape[-1])  # -1 would be a quotient to the compiler, and slow to trace
 
     def _adapted(self, part: Part, x_NSI: Tensor, seen_NSI: Tensor) -> Tensor:
         """Return the output of one group's trials; its adapters see x after dropout, or x itself."""

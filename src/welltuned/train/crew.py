@@ -54,13 +54,8 @@ class Crew:
         return enough and self._number(sizes) == len(self.strands)
 
     def _number(self, sizes: Sequence[int]) -> int:
-        """Return the number of strands; two compiled ones stay two where their code serves: it is for their threads.
-
-        That the pack began with two decides it, not what came between: who goes on from a checkpoint does not know.
-        """
-        if self._manner.compiled and self._first == rule.MOST and min(sizes, default=0) >= 2 * rule.MOST:
-            return rule.MOST
-        return rule.number(sizes, self._threads, self._models[0].base.device.type, self._manner.compiled)
+        device = self._models[0].base.device.type
+        return rule.number(sizes, self._threads, device, self._manner.compiled, self._first)
 
     def advance(self, micro_step: int) -> int:
         """Make a micro-step of every strand; return the tokens read."""
