@@ -158,7 +158,7 @@ def test_every_pack_of_a_process_is_compiled(tmp_path, graphs):
 
 
 @pytest.mark.parametrize(("reads_lines", "methods"), [(True, ("lora", "dora")), (False, ("lora",))])
-def test_what_is_equal_at_first_is_not_taken_to_be_the_same(reads_lines, methods, tmp_path, graphs):
+def test_what_is_equal_at_first_is_not_taken_to_be_the_same(reads_lines, methods, tmp_path, graphs, monkeypatch):
     """Three trials of each, then two of the first: one graph, though B has equal offsets in the first block alone."""
     model = tiny.packed()
     model.base.reads_lines = reads_lines
@@ -167,8 +167,16 @@ def test_what_is_equal_at_first_is_not_taken_to_be_the_same(reads_lines, methods
         for method in methods
         for seed in range(3)
     ]
+    left = []
+    take = loop.PackRun.take
+
+    def noted(self, keep):
+        left.append(len(keep))
+        take(self, keep)
+
+    monkeypatch.setattr(loop.PackRun, "take", noted)
     tiny.outcomes(tiny.run_pack(model, trials, 3, tmp_path, compiled=True, threads=1))
-    assert len(graphs) == 1
+    assert left == [len(trials) - 1, 0] and len(graphs) == 1
 
 
 def test_the_compiler_gets_ready_on_another_thread(monkeypatch):

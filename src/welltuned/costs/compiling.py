@@ -2,7 +2,7 @@
 
 All numbers are fixed, so that a plan does not depend on the machine or on the hour. Measured on abacus-middle, 32 LoRA
 trials, two CPU cores: compiled blocks take 22 % less time in bfloat16 (44 % with AMX) and 14 % less in float32;
-compiling takes 21 to 23 s, 9 to 10 s where the cache on disk has the code.
+compiling takes 20 to 23 s, 9 to 10 s where the cache on disk has the code.
 """
 
 from collections.abc import Sequence
